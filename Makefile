@@ -1,0 +1,36 @@
+# prunefront: `make demo` shows it, `make test` tests it, `make check` holds the house together.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+DEMO := build/demo
+
+.PHONY: demo test check clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "prunefront needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# The main job on the bundled model and images: search a whole front, confirm it on unseen images, export, draw.
+demo: $(VENV)/.installed
+	rm -rf $(DEMO)
+	mkdir -p $(DEMO)
+	cd $(DEMO) && $(BIN)/prunefront search --study demo --model shapes_vit_small --data shapes \
+		--budget 40%:90% --trials 80 --images 512 --confirm-images 1024 --expect-top1 90 --output highest.json
+	cd $(DEMO) && $(BIN)/prunefront export demo --best --budget 60% --output best-under-60-percent.json
+	cd $(DEMO) && $(BIN)/prunefront front demo --html front.html --csv front.csv > /dev/null
+	@echo "Open $(DEMO)/front.html for the picture; ask on with: cd $(DEMO) && $(BIN)/prunefront show demo"
+
+test: $(VENV)/.installed
+	$(BIN)/pytest
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

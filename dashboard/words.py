@@ -1,0 +1,56 @@
+"""Say things to people in one line each: estimates, measurements, comparisons, layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from objectives.metrics import METRICS, Measurement
+from objectives.statistics import Estimate, PairedComparison
+from storage.results import estimate_of
+
+__all__ = ["comparison_line", "layout_line", "measurement_line", "with_interval"]
+
+
+def with_interval(estimate: Estimate | None) -> str:
+    """Write an estimate with its interval.
+
+    >>> with_interval(Estimate(78.04, 75.3, 80.5))
+    '78.0 [75.3, 80.5]'
+    """
+    if estimate is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.value:.3g}"
+    return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
+
+
+def measurement_line(measurement: Measurement, metric: str) -> str:
+    """Write a measurement's metric, cost and number of images."""
+    return (
+        f"{METRICS[metric].label} {with_interval(estimate_of(measurement, metric))} at {measurement.gflops:.4g} "
+        f"GFLOPs, {measurement.n_images} images"
+    )
+
+
+def comparison_line(comparison: PairedComparison) -> str:
+    """Write a paired comparison, first minus second."""
+    return (
+        f"{comparison.difference_pct:+.2f} points [{comparison.low_pct:+.2f}, {comparison.high_pct:+.2f}] on the same "
+        f"{comparison.n_images} images (only the first right {comparison.only_first}, only the second "
+        f"{comparison.only_second}; McNemar p = {comparison.p_value:.3g})"
+    )
+
+
+def layout_line(config: Mapping[str, Any]) -> str:
+    """Write where a layout prunes and how much it keeps.
+
+    >>> layout_line({"method": "zero_tprune", "after": [3, 6], "keep_rate": [0.7, 0.61234], "s": [10, 0]})
+    'after 3: 0.70, s 10 | after 6: 0.61'
+    """
+    layers = []
+    for index, after in enumerate(config.get("after", ())):
+        s = config.get("s", 0)
+        similar = s[index] if isinstance(s, list) else s
+        layers.append(f"after {after}: {config['keep_rate'][index]:.2f}" + (f", s {similar}" if similar else ""))
+    return " | ".join(layers) or "nothing pruned"

@@ -1,0 +1,61 @@
+"""What is measured of a candidate, and what a search can maximise. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from objectives.statistics import Estimate
+
+__all__ = ["METRICS", "Measurement", "Metric"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Something a search can maximise.
+
+    Attributes:
+        name: its key in a measurement's values.
+        label: for people, with the unit.
+        needs_labels: whether images need labels for it.
+    """
+
+    name: str
+    label: str
+    needs_labels: bool
+
+
+METRICS: Mapping[str, Metric] = {
+    "top1": Metric("top1_pct", "top-1 (%)", needs_labels=True),
+    "agreement": Metric("agreement_pct", "agreement with the dense model (%)", needs_labels=False),
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one layout did on one list of images.
+
+    Attributes:
+        n_images: how many.
+        image_list_hash: which.
+        values: each metric's name and estimate: ``top1_pct`` where there are labels, ``agreement_pct`` (the same
+            top class as the dense model), ``kl_nats`` (mean Kullback-Leibler divergence of the dense model's
+            class probabilities from the layout's).
+        outcomes: for a metric that is a share of images, the images that count, packed into bits.
+        macs: multiply-adds of one image as counted while it ran, overhead included.
+        tokens_per_block: tokens, prefix included, that entered each block.
+        seconds: spent in the model.
+    """
+
+    n_images: int
+    image_list_hash: str
+    values: Mapping[str, Estimate]
+    outcomes: Mapping[str, bytes] = field(repr=False)
+    macs: int
+    tokens_per_block: tuple[int, ...]
+    seconds: float
+
+    @property
+    def gflops(self) -> float:
+        """Multiply-adds of one image, in billions."""
+        return self.macs / 1e9

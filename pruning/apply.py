@@ -1,0 +1,165 @@
+"""Prune a model: for the length of a ``with``, or for good."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pruning.backbones import vit
+from pruning.random_drop import random_drop_stages
+from pruning.stage import PruningStage
+from pruning.zero_tprune import zero_tprune_stages
+from spaces import Architecture, InvalidInput, PruningConfig, UnsupportedModel, parse_layout, read_layout
+
+__all__ = ["Layout", "Pruning", "prune", "pruned", "read_architecture"]
+
+Layout = PruningConfig | Mapping[str, Any] | str | Path
+_STAGES: Mapping[str, Callable[..., list[PruningStage]]] = {
+    "zero_tprune": zero_tprune_stages,
+    "random_drop": random_drop_stages,
+}
+
+
+def read_architecture(model: nn.Module, name: str | None = None) -> Architecture:
+    """Read the dimensions of a model that can be pruned.
+
+    Raises:
+        UnsupportedModel: no supported family knows the model; the message lists those there are.
+    """
+    name = name or _declared_name(model)
+    if vit.is_vit(model):
+        return vit.read_architecture(model, name)
+    raise UnsupportedModel(f"{name} ({type(model).__name__}) cannot be pruned; supported is a {vit.FAMILY}")
+
+
+class Pruning:
+    """What a pruned model is doing.
+
+    Attributes:
+        config: the layout.
+        architecture: the model's dimensions.
+        image_ids: names the images of the next batch, (batch,) int64, for methods that draw at random. ``None``
+            counts them from 0 in each batch.
+        trace: whether to keep ``kept``.
+        kept: with ``trace``, for each pruning layer of the last batch the positions, in the model's patch grid,
+            of the patches that stayed: (batch, n_out).
+    """
+
+    def __init__(self, config: PruningConfig, architecture: Architecture, *, trace: bool = False) -> None:
+        self.config = config
+        self.architecture = architecture
+        self.image_ids: Tensor | None = None
+        self.trace = trace
+        self.kept: dict[int, Tensor] = {}
+        self._n_kept: dict[int, int] = {}
+
+    @property
+    def tokens_per_block(self) -> tuple[int, ...]:
+        """All tokens that entered each block in the last batch, as they were counted on their way."""
+        n_patch, counts = self.architecture.n_patch, []
+        for number in range(1, self.architecture.depth + 1):
+            counts.append(self.architecture.n_prefix + n_patch)
+            n_patch = self._n_kept.get(number, n_patch)
+        return tuple(counts)
+
+    def ids_of(self, x: Tensor) -> Tensor:
+        """Name the images of a batch of (batch, n_token, dim) tokens."""
+        if self.image_ids is None:
+            return torch.arange(x.shape[0], device=x.device)
+        if self.image_ids.shape != x.shape[:1]:
+            raise InvalidInput(f"image_ids must name {x.shape[0]} images, got shape {tuple(self.image_ids.shape)}")
+        return self.image_ids.to(x.device)
+
+    def note(self, stage: PruningStage, kept: Tensor) -> None:
+        """Take down what a pruning layer kept."""
+        self._n_kept[stage.after] = kept.shape[1]
+        if self.trace:
+            earlier = [after for after in self.kept if after < stage.after]
+            self.kept[stage.after] = self.kept[max(earlier)].gather(1, kept) if earlier else kept
+
+
+@contextmanager
+def pruned(model: nn.Module, config: Layout, *, trace: bool = False) -> Iterator[Pruning]:
+    """Prune a model for the length of a ``with``; afterwards it is what it was, bit for bit.
+
+    Args:
+        model: a timm vision transformer, see docs/models.md.
+        config: a layout, its plain values, or the path of a layout file.
+        trace: keep the positions of the tokens that stay, in ``Pruning.kept``.
+
+    Raises:
+        UnsupportedModel: the model cannot be pruned, or not by this method.
+        InvalidInput: the layout does not fit the model, or the model is pruned already.
+    """
+    layout = _read(config)
+    architecture = read_architecture(model)
+    pruning = Pruning(layout, architecture, trace=trace)
+    replaced = _put_stages(model, pruning)
+    try:
+        yield pruning
+    finally:
+        _put_back(model, replaced)
+
+
+def prune(model: nn.Module, config: Layout) -> nn.Module:
+    """Prune a model for good, in place, and return it. No weight changes; the state dict keeps its keys.
+
+    >>> import timm
+    >>> model = timm.create_model("vit_tiny_patch16_224").eval()
+    >>> small = prune(model, {"method": "random_drop", "after": [4], "keep_rate": [0.5]})
+    >>> small(torch.zeros(2, 3, 224, 224)).shape
+    torch.Size([2, 1000])
+
+    Args:
+        model: a timm vision transformer, see docs/models.md.
+        config: a layout, its plain values, or the path of a layout file (JSON or YAML).
+
+    Raises:
+        UnsupportedModel: the model cannot be pruned, or not by this method.
+        InvalidInput: the layout does not fit the model, or the model is pruned already.
+    """
+    _put_stages(model, Pruning(_read(config), read_architecture(model)))
+    return model
+
+
+def _put_stages(model: Any, pruning: Pruning) -> dict[int, nn.Module]:
+    """Replace the blocks that get a pruning layer, and return those that were there."""
+    config, architecture = pruning.config, pruning.architecture
+    if any(isinstance(block, vit.PrunedBlock) for block in model.blocks):
+        raise InvalidInput(f"{architecture.name} is pruned already: leave its pruned(), or load the model anew")
+    stages = _STAGES[config.method](config, architecture)
+    replaced: dict[int, nn.Module] = {}
+    for stage in stages:
+        if stage.after == architecture.depth:
+            warnings.warn(
+                f"pruning after block {stage.after}, the last, saves nothing but the final norm", stacklevel=3
+            )
+        index = stage.after - 1
+        replaced[index] = model.blocks[index]
+        model.blocks[index] = vit.PrunedBlock.around(
+            model.blocks[index], stage, architecture.n_prefix, image_ids=pruning.ids_of, report=pruning.note
+        )
+    return replaced
+
+
+def _put_back(model: Any, replaced: dict[int, nn.Module]) -> None:
+    for index, block in replaced.items():
+        block.training = model.blocks[index].training
+        model.blocks[index] = block
+
+
+def _read(config: Layout) -> PruningConfig:
+    if isinstance(config, PruningConfig):
+        return config
+    return parse_layout(config) if isinstance(config, Mapping) else read_layout(config)
+
+
+def _declared_name(model: nn.Module) -> str:
+    declared = getattr(model, "pretrained_cfg", None) or {}
+    return str(declared.get("architecture") or type(model).__name__)

@@ -1,0 +1,50 @@
+"""An attention forward that also yields what pruning looks at: the attention matrix and its projections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from timm.layers import Attention
+from torch import Tensor
+
+__all__ = ["AttentionMaps", "attend"]
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """What one block's attention computed on the way.
+
+    Attributes:
+        weights: (batch, head, n_token, n_token), softmax over the last axis: each row, a query, sums to 1.
+        query: (batch, head, n_token, head_dim), after the model's query norm if it has one.
+        key: likewise.
+        value: (batch, head, n_token, head_dim).
+    """
+
+    weights: Tensor
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+
+def attend(attention: Attention, x: Tensor) -> tuple[Tensor, AttentionMaps]:
+    """Run a timm attention module with its matrix in the open, where fused attention would hide it.
+
+    Args:
+        attention: the module; its norms, gate, dropouts and projection are all applied.
+        x: (batch, n_token, dim), already normalised by the block.
+
+    Returns:
+        The module's output, equal to its own forward up to rounding, and what it computed on the way.
+    """
+    batch, n_token, _ = x.shape
+    packed = attention.qkv(x).reshape(batch, n_token, 3, attention.num_heads, attention.head_dim)
+    query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
+    query, key = attention.q_norm(query), attention.k_norm(key)
+    weights = ((query * attention.scale) @ key.transpose(-2, -1)).softmax(dim=-1)
+    mixed = attention.attn_drop(weights) @ value
+    out = attention.norm(mixed.transpose(1, 2).reshape(batch, n_token, attention.attn_dim))
+    if attention.gate is not None:
+        out = out * attention.gate(x).sigmoid()
+    out = attention.proj_drop(attention.proj(out))
+    return out, AttentionMaps(weights, query, key, value)

@@ -1,0 +1,154 @@
+"""timm's VisionTransformer: ViT, DeiT and distilled DeiT, of any size.
+
+What is read here is what the closed form counts; anything else that a model may do with its tokens is
+refused by name, since a cost that is silently wrong would break every budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from timm.layers import Attention, Mlp, PatchEmbed
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from pruning.attention import attend
+from pruning.stage import BlockTrace, PruningStage
+from pruning.tokens import all_tokens, gather_tokens
+from spaces import Architecture, InvalidInput, UnsupportedModel
+
+__all__ = ["FAMILY", "PrunedBlock", "is_vit", "read_architecture"]
+
+FAMILY = "timm VisionTransformer with a class token or mean pooling (ViT, DeiT, distilled DeiT)"
+
+
+def is_vit(model: nn.Module) -> bool:
+    """Say whether the model belongs to this family, whatever its details."""
+    return type(model) in (VisionTransformer, VisionTransformerDistilled)
+
+
+def read_architecture(model: nn.Module, name: str) -> Architecture:
+    """Read a model's dimensions.
+
+    Raises:
+        UnsupportedModel: the model does something with its tokens that the closed form does not count.
+    """
+    for problem in _problems(model):
+        raise UnsupportedModel(f"{name} cannot be pruned: {problem}; supported is a {FAMILY}")
+    return _described(model, name, distilled=isinstance(model, VisionTransformerDistilled))
+
+
+def _described(model: Any, name: str, *, distilled: bool) -> Architecture:
+    patch_embed, block = model.patch_embed, model.blocks[0]
+    linear_heads = [head for head in (model.head, getattr(model, "head_dist", None)) if isinstance(head, nn.Linear)]
+    return Architecture(
+        name=name,
+        image_size=patch_embed.img_size,
+        patch_size=patch_embed.patch_size,
+        in_channels=patch_embed.proj.in_channels,
+        depth=len(model.blocks),
+        dim=model.embed_dim,
+        n_heads=block.attn.num_heads,
+        attention_dim=block.attn.attn_dim,
+        mlp_dim=block.mlp.fc1.out_features,
+        n_prefix=model.num_prefix_tokens,
+        has_class_token=model.cls_token is not None,
+        pool="token" if distilled or model.global_pool == "token" else "mean",
+        norms_query_key=isinstance(block.attn.q_norm, nn.LayerNorm),
+        norms_embedding=isinstance(model.norm_pre, nn.LayerNorm),
+        norms_final_tokens=isinstance(model.norm, nn.LayerNorm),
+        norms_pooled=isinstance(model.fc_norm, nn.LayerNorm),
+        n_classifiers=len(linear_heads),
+        n_classes=linear_heads[0].out_features if linear_heads else 0,
+    )
+
+
+def _problems(model: Any) -> Iterator[str]:
+    blocks = list(model.blocks)
+    if strange := {type(block) for block in blocks} - {Block, PrunedBlock}:
+        yield f"its blocks are {_names(strange)}, not timm's Block"
+        return
+    if type(model.patch_embed) is not PatchEmbed:
+        yield f"its stem is a {type(model.patch_embed).__name__}, not timm's PatchEmbed"
+    if not isinstance(model.patch_drop, nn.Identity):
+        yield "it drops patches at random while training"
+    if model.global_pool not in ("token", "avg"):
+        yield f"it pools with {model.global_pool!r}"
+    yield from _block_problems(blocks)
+
+
+def _block_problems(blocks: Sequence[Any]) -> Iterator[str]:
+    if strange := {type(block.attn) for block in blocks} - {Attention}:
+        yield f"its attention is {_names(strange)}, not timm's Attention"
+        return
+    if strange := {type(block.mlp) for block in blocks} - {Mlp}:
+        yield f"its MLP is {_names(strange)}, not timm's Mlp"
+        return
+    norms = {type(norm) for b in blocks for norm in (b.norm1, b.norm2, b.attn.q_norm, b.attn.k_norm)}
+    if strange := {norm for norm in norms if not issubclass(norm, nn.LayerNorm | nn.Identity)}:
+        yield f"it normalises with {_names(strange)}, not LayerNorm"
+    if len({(b.attn.num_heads, b.attn.attn_dim, b.mlp.fc1.out_features) for b in blocks}) > 1:
+        yield "its blocks differ in width"
+    if any(block.attn.gate is not None for block in blocks):
+        yield "its attention is gated"
+    if not all(isinstance(block.attn.norm, nn.Identity) for block in blocks):
+        yield "it normalises inside its attention"
+    if not all(isinstance(block.mlp.norm, nn.Identity) for block in blocks):
+        yield "its MLP normalises"
+
+
+def _names(kinds: set[type]) -> str:
+    return ", ".join(sorted(kind.__name__ for kind in kinds))
+
+
+class PrunedBlock(Block):  # type: ignore[misc]  # timm is untyped
+    """A timm block with a pruning layer behind it.
+
+    It shares the block's submodules and hooks, so it follows every move and every change of weights, and the
+    model's state dict keeps its keys.
+    """
+
+    stage: PruningStage
+    n_prefix: int
+    report: Callable[[PruningStage, Tensor], None]
+    image_ids: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def around(
+        cls,
+        block: Block,
+        stage: PruningStage,
+        n_prefix: int,
+        *,
+        image_ids: Callable[[Tensor], Tensor],
+        report: Callable[[PruningStage, Tensor], None],
+    ) -> PrunedBlock:
+        """Put a pruning layer behind a block.
+
+        Args:
+            block: the block; it is not changed.
+            stage: what chooses the tokens that stay.
+            n_prefix: tokens that always stay.
+            image_ids: names the images of a batch, given its tokens.
+            report: is told the positions that each batch keeps.
+        """
+        pruned: PrunedBlock = cls.__new__(cls)
+        pruned.__dict__.update(block.__dict__)
+        pruned.stage, pruned.n_prefix, pruned.image_ids, pruned.report = stage, n_prefix, image_ids, report
+        return pruned
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """Run the block on (batch, n_token, dim) and return only the tokens that stay."""
+        if attn_mask is not None or is_causal:
+            raise InvalidInput("a pruned block takes no attention mask: the tokens it would mask may be gone")
+        if self.stage.needs_attention:
+            mixed, maps = attend(self.attn, self.norm1(x))
+        else:
+            mixed, maps = self.attn(self.norm1(x)), None
+        out = x + self.drop_path1(self.ls1(mixed))
+        out = out + self.drop_path2(self.ls2(self.mlp(self.norm2(out))))
+        kept = self.stage(BlockTrace(x_pre=x, x=out, maps=maps, image_ids=self.image_ids(x)))
+        self.report(self.stage, kept)
+        return gather_tokens(out, all_tokens(kept, self.n_prefix))

@@ -1,0 +1,1 @@
+"""The ``prunefront`` command: one file a verb, or a few verbs that belong together."""

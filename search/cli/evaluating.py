@@ -1,0 +1,80 @@
+"""``prunefront evaluate``: measure one layout file on a model and data."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search.cli.options import (
+    data_options,
+    data_settings,
+    json_option,
+    measuring_options,
+    model_options,
+    model_settings,
+)
+from search.cli.output import print_json, say
+from search.config import DataSettings, ModelSettings
+from spaces import read_layout
+
+__all__ = ["evaluate"]
+
+
+@click.command(short_help="Measure one layout file on a model and data.")
+@model_options
+@data_options
+@click.option("--config", required=True, type=click.Path(path_type=Path), help="A layout file.")
+@measuring_options
+@json_option
+def evaluate(config: Path, batch_size: int, threads: int, device: str, as_json: bool, **options: Any) -> None:
+    """Measure the dense model and one layout on the same images, and compare them.
+
+    \b
+    Example:
+      prunefront evaluate --model shapes_vit_small --data shapes --images 512 --config best.json
+    """
+    layout = read_layout(config)
+    model = ModelSettings.parse(model_settings(options))
+    data = DataSettings.parse(data_settings(options))
+    import torch
+
+    from dashboard.words import comparison_line, measurement_line
+    from objectives.evaluator import Evaluator
+    from objectives.statistics import compare_paired, unpack
+    from search.executors import LocalExecutor
+    from search.workbench import open_data, open_model, take_images
+    from storage.export import measurement_values
+
+    loaded = open_model(model)
+    layout.stages(loaded.architecture)  # a layout that does not fit is refused before images are decoded
+    images, _, _ = take_images(data, open_data(data, loaded), loaded)
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+    def evaluator(held: Any) -> Evaluator:
+        return Evaluator(loaded.model, loaded.name, held, loaded.preprocessing, device=place, batch_size=batch_size)
+
+    say(f"measuring on {len(images)} images")
+    with closing(LocalExecutor(evaluator, threads=threads)) as executor:
+        executor.hold(images)
+        dense, _ = executor.measure_dense()
+        measured = executor.measure(layout)
+    metric = "top1" if images.has_labels else "agreement"
+    name = f"{metric}_pct"
+    pair = [unpack(each.outcomes[name], each.n_images) for each in (measured, dense)]
+    comparison = compare_paired(*pair)
+    if as_json:
+        print_json(
+            {
+                "dense": measurement_values(dense),
+                "layout": measurement_values(measured),
+                "difference": asdict(comparison),
+            }
+        )
+        return
+    click.echo(f"dense:  {measurement_line(dense, metric)}")
+    click.echo(f"layout: {measurement_line(measured, metric)}")
+    click.echo(f"layout - dense: {comparison_line(comparison)}")

@@ -1,0 +1,271 @@
+"""``prunefront status``, ``front``, ``show`` and ``compare``: look at what is remembered. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dashboard.words import comparison_line, layout_line, measurement_line, with_interval
+from objectives.metrics import METRICS, Measurement
+from search.cli.options import db_option, json_option
+from search.cli.output import print_json, print_table
+from spaces import InvalidInput, parse_layout
+from storage import MeasurementKind, Store, TrialRecord
+from storage.export import measurement_values, table_of, write_text
+from storage.remembered import DENSE, RememberedStudy
+from storage.results import estimate_of
+
+__all__ = ["compare", "front", "front_as_json", "print_front", "show", "status"]
+
+
+@click.command(short_help="Say which studies there are, or how one is doing.")
+@click.argument("study", required=False)
+@db_option
+@json_option
+def status(study: str | None, db: str, as_json: bool) -> None:
+    """Say which studies there are, or how one is doing.
+
+    \b
+    Examples:
+      prunefront status
+      prunefront status deit-3g
+    """
+    with Store(db) as store:
+        names = [record.name for record in store.studies()] if study is None else [study]
+        described = [RememberedStudy(store, store.study(name)).describe() for name in names]
+        if as_json:
+            print_json(described if study is None else described[0])
+        elif study is None:
+            print_table(
+                [_status_row(each) for each in described],
+                ["study", "state", "trials", "budget (GFLOPs)", "model", "data"],
+            )
+        else:
+            _print_status(RememberedStudy(store, store.study(study)), described[0])
+
+
+def _status_row(described: dict[str, Any]) -> list[Any]:
+    done = described["trials"].get("complete", 0) + described["trials"].get("failed", 0)
+    return [
+        described["name"],
+        _state(described),
+        f"{done}/{described['n_trials']}",
+        _budget(described["budget_gflops"]),
+        described["model"],
+        described["data"],
+    ]
+
+
+def _state(described: dict[str, Any]) -> str:
+    """Name the state; one that says running without a living driver was cut off."""
+    if described["state"] == "running" and described["driver"] is None:
+        return "interrupted"
+    return str(described["state"])
+
+
+def _print_status(study: RememberedStudy, described: dict[str, Any]) -> None:
+    record = study.record
+    counts = ", ".join(f"{count} {state}" for state, count in described["trials"].items()) or "none yet"
+    trials = study.trials()
+    over = sum(trial.drawn_gflops > record.budget_high_gflops for trial in trials)
+    click.echo(f"{record.name}: {_state(described)}" + (f" ({record.error})" if record.error else ""))
+    click.echo(f"trials: {counts}, of {record.n_trials} asked for; {over} draws over the budget, all brought onto it")
+    click.echo(f"budget: {_budget(described['budget_gflops'])} GFLOPs; dense {record.dense_gflops:.4g}")
+    dense = study.dense()
+    if dense is not None:
+        click.echo(f"dense: {measurement_line(dense, record.metric)}")
+    if described["best"] is not None:
+        best = study.trial(described["best"])
+        if best.measurement is not None:
+            click.echo(f"best: trial {best.number}, {measurement_line(best.measurement, record.metric)}")
+
+
+@click.command(short_help="Print a study's Pareto front; draw it, or write it as CSV.")
+@click.argument("study")
+@click.option("--html", type=click.Path(path_type=Path), help="Write an interactive page.")
+@click.option("--csv", type=click.Path(path_type=Path), help="Write the front as CSV.")
+@db_option
+@json_option
+def front(study: str, html: Path | None, csv: Path | None, db: str, as_json: bool) -> None:
+    """Print the layouts that no other beats at no greater cost, with 95 % intervals.
+
+    \b
+    Examples:
+      prunefront front deit-3g
+      prunefront front deit-3g --html front.html --csv front.csv
+    """
+    found = RememberedStudy.find(study, db=db)
+    if html is not None:
+        from dashboard.figures import front_page, plot_front  # plotly takes a second to import
+
+        write_text(front_page(plot_front(found)), html)
+    if csv is not None:
+        write_text(table_of(found.front(), found.record.metric), csv)
+    if as_json:
+        print_json(front_as_json(found))
+    else:
+        print_front(found)
+
+
+def front_as_json(study: RememberedStudy) -> dict[str, Any]:
+    """Give a study's front for programs."""
+    record, dense = study.record, study.dense()
+    return {
+        "study": record.name,
+        "metric": METRICS[record.metric].name,
+        "budget_gflops": [record.budget_low_gflops, record.budget_high_gflops],
+        "dense": None if dense is None else measurement_values(dense),
+        "front": [trial_as_json(trial) for trial in study.front()],
+    }
+
+
+def trial_as_json(trial: TrialRecord) -> dict[str, Any]:
+    """Give a trial for programs."""
+    return {
+        "trial": trial.number,
+        "state": trial.state.value,
+        "gflops": trial.gflops,
+        "overhead_gflops": trial.overhead_gflops,
+        "measured": _values(trial.measurement),
+        "confirmed": _values(trial.confirmation),
+        "duplicate_of": trial.duplicate_of,
+        "error": trial.error,
+        "layout": dict(trial.config),
+    }
+
+
+def print_front(study: RememberedStudy) -> None:
+    """Print a study's front, and its best layout against the dense model."""
+    record, trials = study.record, study.front()
+    if not trials:
+        click.echo(f"{record.name} has no complete trial yet")
+        return
+    label = METRICS[record.metric].label
+    confirmed = any(trial.confirmation is not None for trial in trials)
+    rows = []
+    for trial in trials:
+        row = [trial.number, f"{trial.gflops:.4g}", f"{trial.gflops / record.dense_gflops:.1%}"]
+        row.append(with_interval(estimate_of(trial.measurement, record.metric)))
+        if confirmed:
+            row.append(with_interval(estimate_of(trial.confirmation, record.metric)))
+        rows.append([*row, layout_line(trial.config)])
+    headers = ["trial", "GFLOPs", "of dense", f"{label}, search"]
+    print_table(rows, [*headers, *([f"{label}, unseen"] if confirmed else []), "layout"])
+    for kind in MeasurementKind:
+        dense = study.dense(kind)
+        if dense is not None:
+            which = "search" if kind is MeasurementKind.SEARCH else "unseen"
+            click.echo(f"dense, {which} images: {measurement_line(dense, record.metric)}")
+    best = study.best()
+    comparison, kind = study.compare(best.number, DENSE)
+    unseen = "unseen" if kind is MeasurementKind.CONFIRM else "search"
+    click.echo(f"best: trial {best.number} against dense, {unseen} images: {comparison_line(comparison)}")
+
+
+@click.command(short_help="Show a study's settings, or everything about one trial.")
+@click.argument("study")
+@click.argument("trial", type=int, required=False)
+@db_option
+@json_option
+def show(study: str, trial: int | None, db: str, as_json: bool) -> None:
+    """Show where a study's numbers come from, or everything about one trial: its tokens block by block, its numbers.
+
+    \b
+    Examples:
+      prunefront show deit-3g
+      prunefront show deit-3g 17
+    """
+    found = RememberedStudy.find(study, db=db)
+    record = found.record
+    if trial is None:
+        about = found.describe() | {"provenance": asdict(record.provenance), "settings": record.spec["settings"]}
+        if as_json:
+            print_json(about)
+        else:
+            print_table([[name, value] for name, value in _flat(about)], ["", ""])
+        return
+    remembered = found.trial(trial)
+    if as_json:
+        print_json(trial_as_json(remembered) | {"traceback": remembered.traceback})
+        return
+    _print_trial(found, remembered)
+
+
+def _print_trial(study: RememberedStudy, trial: TrialRecord) -> None:
+    record, architecture = study.record, study.architecture
+    click.echo(
+        f"trial {trial.number} of {record.name}: {trial.state.value}" + (f", {trial.error}" if trial.error else "")
+    )
+    if trial.duplicate_of is not None:
+        click.echo(f"equal in effect to trial {trial.duplicate_of}, whose measurement it shares")
+    overhead = trial.overhead_gflops / trial.gflops
+    click.echo(
+        f"{trial.gflops:.4g} GFLOPs ({trial.gflops / record.dense_gflops:.1%} of dense), {overhead:.2%} of them to "
+        f"choose tokens; drawn at {trial.drawn_gflops:.4g}"
+    )
+    for which, measurement in (("search", trial.measurement), ("unseen", trial.confirmation)):
+        if measurement is not None:
+            click.echo(f"{which} images: {measurement_line(measurement, record.metric)}")
+    tokens = parse_layout(trial.config).cost(architecture).tokens_per_block
+    widest = max(tokens)
+    click.echo("\ntokens that enter each block:")
+    for number, count in enumerate(tokens, start=1):
+        click.echo(f"  {number:3d} {count:5d} {'█' * round(40 * count / widest)}")
+    click.echo("")
+    print_table([[name, value] for name, value in trial.config.items()], ["layout", ""])
+
+
+@click.command(short_help="Compare two trials image by image.")
+@click.argument("first")
+@click.argument("second")
+@db_option
+@json_option
+def compare(first: str, second: str, db: str, as_json: bool) -> None:
+    """Compare two layouts on the same images: paired difference with its 95 % interval, and McNemar's test.
+
+    FIRST and SECOND are STUDY:TRIAL, STUDY:best or STUDY:dense. Unseen images are used where both were confirmed.
+
+    \b
+    Examples:
+      prunefront compare deit-3g:17 deit-3g:dense
+      prunefront compare deit-3g:best deit-random:best
+    """
+    (one, which_one), (two, which_two) = (_resolve(text, db) for text in (first, second))
+    comparison, kind = one.compare(which_one, which_two, other=two)
+    if as_json:
+        print_json(asdict(comparison) | {"images": kind.value})
+        return
+    images = "unseen" if kind is MeasurementKind.CONFIRM else "search"
+    click.echo(f"{first} - {second}, {images} images: {comparison_line(comparison)}")
+
+
+def _resolve(text: str, db: str) -> tuple[RememberedStudy, int | str]:
+    name, colon, which = text.rpartition(":")
+    if not colon or not (which in (DENSE, "best") or which.isdecimal()):
+        raise InvalidInput(f"a layout is named STUDY:TRIAL, STUDY:best or STUDY:dense, got {text!r}")
+    study = RememberedStudy.find(name, db=db)
+    if which == "best":
+        return study, study.best().number
+    return study, which if which == DENSE else int(which)
+
+
+def _values(measurement: Measurement | None) -> dict[str, Any] | None:
+    return None if measurement is None else measurement_values(measurement)
+
+
+def _budget(ends: list[float | None]) -> str:
+    low, high = ends
+    return f"{high:.4g}" if low is None else f"{low:.4g} to {high:.4g}"
+
+
+def _flat(about: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in about.items():
+        if isinstance(value, dict) and value:
+            rows += _flat(value, f"{prefix}{name}.")
+        elif value not in (None, {}, [], ""):
+            rows.append((f"{prefix}{name}", value))
+    return rows

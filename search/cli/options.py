@@ -1,0 +1,178 @@
+"""Options that several verbs share, and what they mean as settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from spaces import METHODS, InvalidInput
+from spaces.domains import parse_setting
+from spaces.methods import read_document
+
+__all__ = [
+    "data_options",
+    "data_settings",
+    "db_option",
+    "execution_options",
+    "execution_settings",
+    "json_option",
+    "measuring_options",
+    "model_options",
+    "model_settings",
+    "space_options",
+    "space_settings",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+db_option = click.option(
+    "--db",
+    default="sqlite:///prunefront.db",
+    show_default=True,
+    envvar="PRUNEFRONT_DB",
+    help="Database URL: sqlite:///file.db or postgresql+psycopg://...",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+model_options = _together(
+    click.option("--model", required=True, help="A timm name, shapes_vit_small, local-dir:/path or hf-hub:org/name."),
+    click.option("--checkpoint", help="Weights: a .safetensors or .pth file."),
+    click.option("--pretrained", is_flag=True, help="Download timm's weights for the model from the hub."),
+    click.option("--num-classes", type=int, help="Classes of the model, where not its usual number."),
+    click.option("--image-size", type=int, help="Input size in px, where not the model's usual one."),
+    click.option("--mean", help="Preprocessing over the model's own: mean, such as 0.5,0.5,0.5."),
+    click.option("--std", help="Standard deviation, likewise."),
+    click.option("--crop-pct", type=float, help="Share of the resized image that the centre crop keeps."),
+    click.option("--interpolation", help="Of the resize: bicubic, bilinear, ..."),
+)
+
+
+def model_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the model's options out of ``options`` and give them as settings."""
+    arguments = {"num_classes": options.pop("num_classes"), "img_size": options.pop("image_size")}
+    preprocessing = {name: _triple(name, options.pop(name)) for name in ("mean", "std")}
+    preprocessing |= {name: options.pop(name) for name in ("crop_pct", "interpolation")}
+    return {
+        "name": options.pop("model"),
+        "checkpoint": options.pop("checkpoint"),
+        "pretrained": options.pop("pretrained"),
+        "arguments": _given(arguments),
+        "preprocessing": _given(preprocessing),
+    }
+
+
+data_options = _together(
+    click.option("--data", required=True, help="An ImageNet-style root or folder of class folders, or shapes."),
+    click.option("--labels", help="CSV of file name and class, for a folder of images without class folders."),
+    click.option("--class-map", help="Text file naming the class folders in the order of the model's classes."),
+    click.option("--split", help="Folder below the data root; by default val or validation where there is one."),
+    click.option(
+        "--images", "n_search", type=int, help="Images to measure on.  [default: 1024, or half of a smaller set]"
+    ),
+    click.option("--image-seed", type=int, default=0, show_default=True, help="Of the choice of images."),
+    click.option("--skip-bad-images", is_flag=True, help="Leave out files that cannot be decoded."),
+)
+
+
+def data_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the data's options out of ``options`` and give them as settings."""
+    names = ("data", "labels", "class_map", "split", "n_search")
+    return {name: options.pop(name) for name in names} | {
+        "n_confirm": options.pop("n_confirm", 0),
+        "seed": options.pop("image_seed"),
+        "skip_bad": options.pop("skip_bad_images"),
+    }
+
+
+measuring_options = _together(
+    click.option("--batch-size", type=int, default=64, show_default=True, help="Images of one forward pass."),
+    click.option("--threads", type=int, default=1, show_default=True, help="CPU threads of a worker."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+)
+
+execution_options = _together(
+    click.option("--workers", type=int, help="Workers.  [default: one for each core, or each GPU]"),
+    click.option(
+        "--executor",
+        type=click.Choice(["ray", "local"]),
+        default="ray",
+        show_default=True,
+        help="Ray workers, or this process alone.",
+    ),
+)
+
+
+def execution_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the execution's options out of ``options`` and give them as settings."""
+    return {"executor": options.pop("executor"), "n_workers": options.pop("workers")}
+
+
+space_options = _together(
+    click.option(
+        "--method", type=click.Choice(list(METHODS)), default="zero_tprune", show_default=True, help="What to search."
+    ),
+    click.option(
+        "--space",
+        default="paper",
+        show_default=True,
+        help="Preset of the method's space (paper, full), or a YAML or JSON file of settings.",
+    ),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Fix a setting of the space (s=10, after=[3,6,9]) or give its range (keep_rate=0.5:1) or its "
+        "choices (feature=key,value). May be repeated.",
+    ),
+)
+
+
+def space_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the space's options out of ``options`` and give them as settings.
+
+    Raises:
+        InvalidInput: a setting is not NAME=VALUE, or the space's file cannot be read.
+    """
+    method, space = options.pop("method"), options.pop("space")
+    settings: dict[str, Any] = {}
+    preset = space
+    if Path(space).suffix in (".yaml", ".yml", ".json"):
+        document = read_document(space)
+        method, preset = document.pop("method", method), document.pop("preset", "paper")
+        settings = {name: parse_setting(value) if isinstance(value, str) else value for name, value in document.items()}
+    for text in options.pop("settings"):
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InvalidInput(f"--set takes NAME=VALUE, got {text!r}")
+        settings[name.strip()] = parse_setting(value.strip())
+    return {"method": method, "preset": preset, "space": settings}
+
+
+def _triple(name: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 3:
+        raise InvalidInput(f"--{name} takes three numbers such as 0.5,0.5,0.5, got {text!r}")
+    return values
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,185 @@
+"""``prunefront search`` and ``resume``: find, confirm and export layouts."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search.cli.looking import front_as_json, print_front
+from search.cli.options import (
+    data_options,
+    data_settings,
+    db_option,
+    execution_options,
+    execution_settings,
+    json_option,
+    measuring_options,
+    model_options,
+    model_settings,
+    space_options,
+    space_settings,
+)
+from search.cli.output import print_json, say
+from search.config import SAMPLERS, Execution, SearchSettings
+from spaces import InvalidInput
+
+__all__ = ["resume", "search"]
+
+
+@click.command(short_help="Search layouts under a budget; confirm and export the best.")
+@model_options
+@data_options
+@click.option(
+    "--budget", required=True, help="3.0 (GFLOPs), 65% (of dense), or a range for a whole front: 2.0:4.0, 50%:90%."
+)
+@click.option("--study", help="Name of the study.  [default: the model and the time]")
+@click.option("--trials", type=int, default=200, show_default=True, help="Candidates to measure.")
+@space_options
+@click.option("--sampler", type=click.Choice(SAMPLERS), default="tpe", show_default=True, help="What proposes.")
+@click.option(
+    "--metric",
+    type=click.Choice(["top1", "agreement"]),
+    default="top1",
+    show_default=True,
+    help="What to maximise; agreement with the dense model needs no labels.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the proposals.")
+@click.option(
+    "--look-ahead",
+    type=int,
+    default=16,
+    show_default=True,
+    help="Proposals made before the first result is told; with the seed it decides them all.",
+)
+@click.option(
+    "--confirm-images",
+    "n_confirm",
+    type=int,
+    help="Unseen images to confirm the front on; 0 for none.  [default: as many as searched on]",
+)
+@click.option("--expect-top1", type=float, help="Top-1 (%) of the dense model below which not to start.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Where to export the best layout.  [default: STUDY.json]"
+)
+@measuring_options
+@execution_options
+@db_option
+@json_option
+def search(**options: Any) -> None:
+    """Search token-pruning layouts for a model under a hard GFLOPs budget.
+
+    Every candidate's cost is known before it is measured, and none over the budget is. Each is measured on the same
+    images; what lies on the front is then measured again on images that the search never saw, and the best layout is
+    exported. Ctrl-C stops cleanly; resume goes on.
+
+    \b
+    Examples:
+      prunefront search --model shapes_vit_small --data shapes --budget 65% --trials 40
+      prunefront search --model deit_small_patch16_224 --checkpoint deit_small.pth \\
+        --data /data/imagenet --budget 3.0 --expect-top1 79 --study deit-3g
+      prunefront search --model shapes_vit_small --data shapes --budget 50%:90% --space full \\
+        --set similarity=cosine --sampler nsga2
+    """
+    db, as_json, n_trials = options.pop("db"), options.pop("as_json"), options.pop("trials")
+    execution = Execution.parse(execution_settings(options))
+    study = options.pop("study") or f"{_plain(options['model'])}-{datetime.now():%Y%m%d-%H%M%S}"
+    output = _writable(options.pop("output") or Path(f"{study}.json"))
+    settings = SearchSettings.parse(
+        {
+            "study": study,
+            "model": model_settings(options),
+            "data": data_settings(options),
+            "device": _device(options.pop("device")),
+            **space_settings(options),
+            **options,
+        }
+    )
+    from search.study import Study
+
+    with Study.create(settings, n_trials=n_trials, db=db, say=say) as created:
+        _go_on(created, execution, output, as_json=as_json)
+
+
+@click.command(short_help="Go on with a study that was stopped, or ask it for more trials.")
+@click.argument("study")
+@click.option("--trials", type=int, help="Candidates to have measured in all.  [default: as asked for before]")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Where to export the best layout.  [default: STUDY.json]"
+)
+@execution_options
+@db_option
+@json_option
+def resume(study: str, trials: int | None, output: Path | None, db: str, as_json: bool, **options: Any) -> None:
+    """Go on with a study where it stands.
+
+    No finished trial is measured again, and what follows is what would have followed without the stop.
+
+    \b
+    Examples:
+      prunefront resume deit-3g
+      prunefront resume deit-3g --trials 400
+    """
+    execution = Execution.parse(execution_settings(options))
+    from search.study import Study
+
+    with Study.open(study, db=db) as opened:
+        for change in opened.changed_versions():
+            say(f"note: {change} since the study began; float results may differ in their last bits")
+        _go_on(opened, execution, output or Path(f"{study}.json"), n_trials=trials, as_json=as_json)
+
+
+def _go_on(study: Any, execution: Execution, output: Path, *, n_trials: int | None = None, as_json: bool) -> None:
+    from search.cli.progress import ProgressLine
+    from search.interruption import stop_on_signal
+
+    record = study.record
+    say(f"study {record.name}: {n_trials or record.n_trials} trials, {record.sampler}, seed {record.seed}")
+    line = ProgressLine(record.metric, record.budget_high_gflops)
+    try:
+        with stop_on_signal(say) as stop_requested:
+            progress = study.run(
+                n_trials=n_trials, execution=execution, on_progress=line, stop_requested=stop_requested
+            )
+    finally:
+        line.close()
+    say(
+        f"{progress.n_complete} measured ({progress.n_duplicates} known from an equal candidate), "
+        f"{progress.n_failed} failed; {progress.n_over_budget} of {progress.n_proposed} draws were over the budget, "
+        f"and all were brought onto it; the driver's own share of the time was {progress.overhead_share:.1%}"
+    )
+    if record.provenance.confirm_list_hash is not None:
+        say("confirming the front on unseen images")
+        study.confirm(execution=execution)
+    winner = study.export(output)
+    if as_json:
+        print_json(front_as_json(study) | {"winner": winner.number, "output": str(output)})
+        return
+    print_front(study)
+    click.echo(f"\nThe best layout is written to {output}; prune a model with pruning.prune(model, {str(output)!r}).")
+
+
+def _device(asked: str) -> str:
+    if asked != "auto":
+        return asked
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _writable(output: Path) -> Path:
+    """Refuse a place for the result before hours are spent on it."""
+    if output.suffix not in (".json", ".yaml", ".yml"):
+        raise InvalidInput(f"--output takes a .json or .yaml file, got {output}")
+    if output.exists():
+        raise InvalidInput(f"{output} exists already: name another file with --output")
+    if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
+        raise InvalidInput(f"cannot write {output}: its folder does not exist or is read-only")
+    return output
+
+
+def _plain(model: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in model.rpartition("/")[2])

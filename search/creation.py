@@ -1,0 +1,98 @@
+"""Make a study: load, check and measure everything first, and only then write its row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+
+from dashboard.words import measurement_line
+from objectives.diagnosis import require_dense_top1
+from objectives.evaluator import DenseReference
+from objectives.metrics import Measurement
+from search.config import SearchSettings
+from search.executors import LocalExecutor
+from search.provenance import provenance
+from search.workbench import Workbench, load
+from spaces import InvalidInput, dense_cost
+from storage import MeasurementKind, NewStudy, Store, StudyRecord
+from storage.database import NoDatabase, require_creatable
+
+__all__ = ["create"]
+
+
+def create(
+    settings: SearchSettings, n_trials: int, db: str, say: Callable[[str], None]
+) -> tuple[Store, StudyRecord, Workbench, DenseReference]:
+    """Check everything a search needs, and remember it as a new study; see ``search.Study.create``."""
+    if n_trials < 1:
+        raise InvalidInput(f"at least one trial must be asked for, got {n_trials}")
+    _require_free_name(db, settings.study)
+    bench = load(settings)
+    for line in bench.findings():
+        say(line)
+    dense, reference = _measure_dense(bench)
+    say(f"dense model: {measurement_line(dense, settings.metric)}")
+    new = _new_study(bench, n_trials)
+    store = Store(db, create=True)
+    record = store.create_study(new)
+    store.add_measurement(record.id, None, MeasurementKind.SEARCH, dense)
+    return store, record, bench, reference
+
+
+def _new_study(bench: Workbench, n_trials: int) -> NewStudy:
+    settings, budget = bench.settings, bench.problem.budget
+    confirm_images = bench.confirm_images
+    return NewStudy(
+        name=settings.study,
+        model=settings.model.name,
+        data=settings.data.data,
+        method=settings.method,
+        sampler=settings.sampler,
+        metric=settings.metric,
+        seed=settings.seed,
+        look_ahead=settings.look_ahead,
+        n_trials=n_trials,
+        budget_low_gflops=budget.low_gflops,
+        budget_high_gflops=budget.high_gflops,
+        dense_gflops=dense_cost(bench.architecture).gflops,
+        spec={
+            "settings": settings.model_dump(mode="json"),
+            "architecture": bench.architecture.model_dump(mode="json"),
+        },
+        provenance=provenance(
+            bench.loaded.weights_digest,
+            bench.search_images.list_hash,
+            None if confirm_images is None else confirm_images.list_hash,
+        ),
+    )
+
+
+def _measure_dense(bench: Workbench) -> tuple[Measurement, DenseReference]:
+    """Measure the dense model here, and refuse to go on if it does not do what it should."""
+    with closing(LocalExecutor(bench.evaluator, threads=bench.settings.threads)) as executor:
+        executor.hold(bench.search_images)
+        measurement, reference = executor.measure_dense()
+    bench.loaded.model.cpu()  # where workers take it from
+    require_dense_top1(
+        measurement,
+        bench.settings.expect_top1,
+        loaded=bench.loaded,
+        images=bench.search_images,
+        logits=reference.logits,
+    )
+    return measurement, reference
+
+
+def _require_free_name(db: str, name: str) -> None:
+    """Refuse a taken name, or a database that cannot be used, before minutes are spent on loading."""
+    try:
+        with Store(db) as store:
+            taken = name in (study.name for study in store.studies())
+    except NoDatabase:
+        require_creatable(db)
+        return
+    if taken:
+        raise InvalidInput(
+            f"there is a study {name!r} in {db} already: go on with it (prunefront resume {name}), or choose another "
+            f"--study name"
+        )

@@ -1,0 +1,271 @@
+"""The loop: ask, record, measure, record, tell; the same trials for any number of workers.
+
+``look_ahead`` proposals are out before any result is told. From then on each proposal is made after exactly one
+further result was told, in the order of the proposals, however fast the workers were. So proposal n has always
+seen the results of trials 0 to n - look_ahead, and no others: that alone decides it, before a crash and after.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from objectives.metrics import Measurement
+from search.executors import Executor, Outcome
+from search.interruption import Interrupted
+from search.sampler import Asked, Sampler, Told
+from spaces import Problem, PrunefrontError, PruningConfig, parse_layout
+from storage import NewTrial, Store, StudyRecord, TrialRecord, TrialState
+from storage.results import estimate_of
+
+__all__ = ["Progress", "SearchLoop"]
+
+_WAIT_S = 0.5
+_MAX_FAILURES_IN_A_ROW = 20
+_EXACT = 1e-12  # GFLOPs; far below one multiply-add
+
+
+@dataclass
+class Progress:
+    """How far a search is, and where its driver's time went.
+
+    Attributes:
+        n_trials: asked for.
+        n_complete: measured, or known from an equal candidate.
+        n_duplicates: of those, the ones known from an equal candidate.
+        n_failed: not measurable.
+        n_proposed: draws made so far.
+        n_over_budget: draws that cost more than they may, all of them brought onto the budget.
+        best: the best complete trial's number, metric and cost.
+        seconds: of the driver, by what it did.
+    """
+
+    n_trials: int
+    n_complete: int = 0
+    n_duplicates: int = 0
+    n_failed: int = 0
+    n_proposed: int = 0
+    n_over_budget: int = 0
+    best: tuple[int, Measurement] | None = None
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @property
+    def n_finished(self) -> int:
+        """Trials with which nothing more will happen."""
+        return self.n_complete + self.n_failed
+
+    @property
+    def overhead_share(self) -> float:
+        """The driver's own share of the time: everything but waiting for workers."""
+        total = sum(self.seconds.values())
+        return 0.0 if total == 0 else 1 - self.seconds["waiting"] / total
+
+
+class SearchLoop:
+    """Drives one study. Owns what is known of its trials while it runs; rows are written before anything is told."""
+
+    def __init__(
+        self,
+        store: Store,
+        study: StudyRecord,
+        sampler: Sampler,
+        problem: Problem,
+        executor: Executor,
+        *,
+        check_lease: Callable[[], None] = lambda: None,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        stop_requested: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._store, self._study, self._sampler = store, study, sampler
+        self._problem, self._executor = problem, executor
+        self._check_lease, self._on_progress, self._stop_requested = check_lease, on_progress, stop_requested
+        self._outcomes: list[Told | None] = []  # by trial number; None until it is finished
+        self._gflops: list[float] = []
+        self._first_of: dict[str, int] = {}  # digest -> the trial that measures it
+        self._duplicates: dict[int, list[int]] = defaultdict(list)  # trial -> later trials equal to it
+        self._waiting: list[tuple[int, PruningConfig]] = []  # a heap: the lowest number goes first
+        self._failures_in_a_row = 0
+        self.progress = Progress(study.n_trials)
+
+    def run(self) -> Progress:
+        """Go on until all trials asked for are finished.
+
+        Raises:
+            Interrupted: a person asked to stop.
+            PrunefrontError: candidates fail one after another, or the study was taken by another driver.
+        """
+        self._restore()
+        self._on_progress(self.progress)
+        while self.progress.n_finished < self._study.n_trials:
+            self._ask_what_may_be_asked()
+            self._hand_out()
+            if self._stop_requested():
+                self._store.requeue_running(self._study.id)
+                raise Interrupted(
+                    f"stopped with {self.progress.n_finished} of {self._study.n_trials} trials finished; go on with "
+                    f"prunefront resume {self._study.name}"
+                )
+            self._check_lease()
+            with self._timed("waiting"):
+                outcome = self._executor.next_outcome(_WAIT_S)
+            if outcome is not None:
+                self._hand_out()  # the worker that is free now need not wait for what follows
+                self._record(outcome)
+                self._on_progress(self.progress)
+        return self.progress
+
+    def _ask_what_may_be_asked(self) -> None:
+        while (number := len(self._outcomes)) < self._study.n_trials:
+            due = number - self._study.look_ahead
+            if due >= 0:
+                outcome = self._outcomes[due]
+                if outcome is None:
+                    return
+                with self._timed("telling"):
+                    self._sampler.tell(due, outcome)
+            with self._timed("asking"):
+                asked = self._sampler.ask(number)
+            self._propose(asked)
+
+    def _propose(self, asked: Asked) -> None:
+        with self._timed("asking"):
+            proposal = self._problem.propose(asked.params)
+            config, cost = proposal.config, proposal.cost
+            digest = config.digest(self._problem.architecture)
+        if cost.gflops > self._problem.budget.high_gflops + _EXACT:
+            raise PrunefrontError(
+                f"trial {asked.number} costs {cost.gflops} GFLOPs, over the budget of "
+                f"{self._problem.budget.high_gflops}; it is not evaluated, and this is a defect of its space"
+            )
+        earlier = self._first_of.get(digest)
+        trial = NewTrial(
+            number=asked.number,
+            method=config.method,
+            digest=digest,
+            config=config.model_dump(mode="json"),
+            params=asked.params,
+            gflops=cost.gflops,
+            overhead_gflops=cost.overhead_macs / 1e9,
+            drawn_gflops=proposal.drawn_gflops,
+            sampler_attrs=asked.attrs,
+            duplicate_of=earlier,
+        )
+        with self._timed("recording"):
+            self._store.add_trial(self._study.id, trial, self._sampler.study_attrs)
+        self._take_in(trial)
+        if earlier is None:
+            heapq.heappush(self._waiting, (asked.number, config))
+        elif self._outcomes[earlier] is not None:
+            self._finish_duplicate(asked.number, earlier)
+
+    def _hand_out(self) -> None:
+        while self._waiting and self._executor.has_room():
+            number, config = heapq.heappop(self._waiting)
+            with self._timed("recording"):
+                self._store.start_trial(self._study.id, number)
+            self._executor.submit(number, config)
+
+    def _take_in(self, trial: NewTrial) -> None:
+        self._outcomes.append(None)
+        self._gflops.append(trial.gflops)
+        self.progress.n_proposed += 1
+        self.progress.n_over_budget += trial.drawn_gflops > self._problem.budget.high_gflops + _EXACT
+        if trial.duplicate_of is None:
+            self._first_of[trial.digest] = trial.number
+        else:
+            self._duplicates[trial.duplicate_of].append(trial.number)
+
+    def _record(self, outcome: Outcome) -> None:
+        number, measurement = outcome.number, outcome.measurement
+        with self._timed("recording"):
+            if measurement is not None:
+                self._store.finish_trial(self._study.id, number, measurement, outcome.worker)
+            else:
+                self._store.fail_trial(self._study.id, number, outcome.error or "", outcome.traceback, outcome.worker)
+        self._settle(number, measurement)
+        for duplicate in self._duplicates[number]:
+            self._finish_duplicate(duplicate, number)
+        self._failures_in_a_row = 0 if measurement is not None else self._failures_in_a_row + 1
+        if self._failures_in_a_row >= _MAX_FAILURES_IN_A_ROW:
+            raise PrunefrontError(
+                f"{self._failures_in_a_row} candidates failed one after another, the last with: {outcome.error}"
+            )
+
+    def _finish_duplicate(self, number: int, earlier: int) -> None:
+        outcome = self._outcomes[earlier]
+        with self._timed("recording"):
+            if outcome is not None and outcome.value is not None:
+                self._store.finish_trial(self._study.id, number, None, None)
+            else:
+                self._store.fail_trial(self._study.id, number, f"equal to trial {earlier}, which failed", "", None)
+        self._outcomes[number] = outcome
+        self._count(outcome, duplicate=True)
+
+    def _settle(self, number: int, measurement: Measurement | None) -> None:
+        estimate = estimate_of(measurement, self._study.metric)
+        told = Told(None if estimate is None else estimate.value, self._gflops[number])
+        self._outcomes[number] = told
+        self._count(told, duplicate=False)
+        if measurement is not None and estimate is not None:
+            best = self.progress.best
+            best_estimate = None if best is None else estimate_of(best[1], self._study.metric)
+            if best_estimate is None or estimate.value > best_estimate.value:
+                self.progress.best = number, measurement
+
+    def _count(self, told: Told | None, *, duplicate: bool) -> None:
+        if told is None or told.value is None:
+            self.progress.n_failed += 1
+            return
+        self.progress.n_complete += 1
+        self.progress.n_duplicates += duplicate
+
+    def _restore(self) -> None:
+        """Take the study up where its rows stand; what no worker finished is measured again."""
+        self._store.requeue_running(self._study.id)
+        trials = self._store.trials(self._study.id)
+        for trial in trials:
+            self._take_in(trial)
+        for trial in trials:
+            self._restore_outcome(trial)
+        n_told = max(0, len(trials) - self._study.look_ahead)
+        told = []
+        for trial in trials[:n_told]:
+            outcome = self._outcomes[trial.number]
+            if outcome is None:
+                raise PrunefrontError(
+                    f"trial {trial.number} has no result, although later trials were proposed from it: the rows of "
+                    f"study {self._study.name!r} were changed from outside"
+                )
+            told.append((_asked(trial), outcome))
+        self._sampler.restore(told, map(_asked, trials[n_told:]), self._study.sampler_attrs)
+        for trial in trials:
+            if not trial.state.is_finished and trial.duplicate_of is None:
+                heapq.heappush(self._waiting, (trial.number, parse_layout(trial.config)))
+
+    def _restore_outcome(self, trial: TrialRecord) -> None:
+        if trial.duplicate_of is not None:
+            if self._outcomes[trial.duplicate_of] is not None and not trial.state.is_finished:
+                self._finish_duplicate(trial.number, trial.duplicate_of)
+            elif trial.state.is_finished:
+                self._outcomes[trial.number] = self._outcomes[trial.duplicate_of]
+                self._count(self._outcomes[trial.number], duplicate=True)
+        elif trial.state is TrialState.COMPLETE:
+            self._settle(trial.number, trial.measurement)
+        elif trial.state is TrialState.FAILED:
+            self._settle(trial.number, None)
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.progress.seconds[what] += time.perf_counter() - started
+
+
+def _asked(trial: TrialRecord) -> Asked:
+    return Asked(trial.number, trial.params, trial.sampler_attrs)

@@ -1,0 +1,273 @@
+"""A study from Python: create it, run it, look at its front, confirm and export its winners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from objectives.evaluator import DenseReference
+from search.config import Execution, SearchSettings
+from search.creation import create
+from search.executors import Executor
+from search.interruption import Interrupted
+from search.lease_keeper import LeaseKeeper
+from search.loop import Progress, SearchLoop
+from search.provenance import versions
+from search.sampler import Sampler
+from search.workbench import Workbench, load
+from spaces import InvalidInput, PrunefrontError, parse_layout
+from storage import MeasurementKind, Store, StudyOwned, StudyRecord, StudyState, TrialRecord
+from storage.remembered import DEFAULT_DB, RememberedStudy
+
+__all__ = ["Study"]
+
+_WAIT_S = 0.5
+
+
+class Study(RememberedStudy):
+    """One search: its settings, its trials, and what can be done with them.
+
+    Make one with ``create`` or ``open``. ``run`` and ``confirm`` load the model and the images; everything else needs
+    only the rows.
+    """
+
+    def __init__(self, store: Store, record: StudyRecord, workbench: Workbench | None = None) -> None:
+        super().__init__(store, record)
+        self._bench = workbench
+        self._reference: DenseReference | None = None
+        self._keeps_workers = False
+        self._executor: Executor | None = None
+
+    def __enter__(self) -> Self:
+        """Keep the workers from one ``run`` or ``confirm`` to the next."""
+        self._keeps_workers = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers and close the database."""
+        self._close_workers()
+        super().close()
+
+    # Making and finding
+
+    @classmethod
+    def create(
+        cls,
+        settings: SearchSettings | None = None,
+        *,
+        n_trials: int = 200,
+        db: str = DEFAULT_DB,
+        say: Callable[[str], None] = lambda _: None,
+        **values: Any,
+    ) -> Study:
+        """Load and check everything a search needs, and remember it as a new study.
+
+        Nothing is written before everything has been checked::
+
+            Study.create(study="first", model="shapes_vit_small", data="shapes", budget="65%", n_trials=40)
+
+        Args:
+            settings: what to search.
+            values: the same as plain values, instead; see ``SearchSettings``.
+            n_trials: candidates to measure.
+            db: where to remember it.
+            say: is told, line by line, what was found.
+
+        Raises:
+            InvalidInput: something in the settings does not fit, or the name is taken.
+            BudgetUnsatisfiable: no layout of the space meets the budget.
+            DenseTooLow: the dense model does not do what it should.
+            DatabaseError: the database cannot be used.
+        """
+        settings = settings or SearchSettings.parse(values)
+        store, record, bench, reference = create(settings, n_trials, db, say)
+        study = cls(store, record, bench)
+        study._reference = reference
+        return study
+
+    @classmethod
+    def open(cls, name: str, *, db: str = DEFAULT_DB) -> Study:
+        """Find a study.
+
+        Raises:
+            InvalidInput: there is none of that name, or no database.
+            DatabaseError: the database cannot be used.
+        """
+        store = Store(db)
+        return cls(store, store.study(name))
+
+    @property
+    def settings(self) -> SearchSettings:
+        """What was asked for."""
+        return SearchSettings.parse(self.record.spec["settings"])
+
+    def changed_versions(self) -> list[str]:
+        """Name the packages whose versions differ from those that began the study, as ``name old -> new``."""
+        then, now = self.record.provenance.versions, versions()
+        return [f"{name} {then[name]} -> {now[name]}" for name in then if now.get(name, then[name]) != then[name]]
+
+    # Doing
+
+    def run(
+        self,
+        *,
+        n_trials: int | None = None,
+        execution: Execution | None = None,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        stop_requested: Callable[[], bool] = lambda: False,
+    ) -> Progress:
+        """Measure candidates until all trials asked for are finished; go on where an earlier run ended.
+
+        Args:
+            n_trials: ask for this many in all, instead of what was asked for before.
+            execution: where to run.
+            on_progress: is told after each trial.
+            stop_requested: is asked between trials whether to stop cleanly.
+
+        Raises:
+            Interrupted: it was stopped; every finished trial is kept.
+            StudyOwned: another driver holds the study.
+            PrunefrontError: whatever else keeps the search from going on.
+        """
+        with LeaseKeeper(self._store, self._id) as lease, self._state_kept():
+            if n_trials is not None:
+                self._ask_for(n_trials)
+            bench = self._workbench()
+            with self._workers(execution) as executor:
+                executor.hold(bench.search_images, self._reference)
+                if self._reference is None:
+                    _, self._reference = executor.measure_dense()
+                return self._loop(bench, executor, lease, on_progress, stop_requested).run()
+
+    def confirm(self, numbers: Sequence[int] | None = None, *, execution: Execution | None = None) -> list[TrialRecord]:
+        """Measure trials again on images that the search never saw; by default the front's.
+
+        Only these numbers are free of the luck by which a winner was chosen.
+
+        Returns:
+            The trials, confirmed.
+
+        Raises:
+            InvalidInput: a trial is not complete, or the study keeps no images to confirm on.
+        """
+        trials = self.front() if numbers is None else [self.trial(number) for number in numbers]
+        unmeasured = [trial.number for trial in trials if trial.measurement is None]
+        if unmeasured or not trials:
+            raise InvalidInput(f"only complete trials can be confirmed, got {unmeasured or 'none'}")
+        bench = self._workbench()
+        images = bench.confirm_images
+        if images is None:
+            raise InvalidInput(f"the study {self._name!r} keeps no images to confirm on: search with --confirm-images")
+        todo = [trial for trial in trials if trial.confirmation is None]
+        if todo:
+            with LeaseKeeper(self._store, self._id) as lease, self._workers(execution) as executor:
+                executor.hold(images)
+                self._confirm(todo, executor, lease)
+        return [self.trial(trial.number) for trial in trials]
+
+    # Inside
+
+    def _ask_for(self, n_trials: int) -> None:
+        n_proposed = len(self.trials())
+        if n_trials < n_proposed:
+            raise InvalidInput(f"{n_proposed} trials were proposed already, so at least as many must be asked for")
+        self._store.set_n_trials(self._id, n_trials)
+
+    def _workbench(self) -> Workbench:
+        if self._bench is None:
+            bench = load(self.settings)
+            remembered = self.record.provenance
+            for what, now, then in (
+                ("weights", bench.loaded.weights_digest, remembered.weights_digest),
+                ("search images", bench.search_images.list_hash, remembered.search_list_hash),
+            ):
+                if now != then:
+                    raise PrunefrontError(
+                        f"the {what} of study {self._name!r} have changed since it began ({then} then, {now} now): "
+                        f"its trials could not be compared; restore them, or start a new study"
+                    )
+            self._bench = bench
+        return self._bench
+
+    def _loop(
+        self,
+        bench: Workbench,
+        executor: Executor,
+        lease: LeaseKeeper,
+        on_progress: Callable[[Progress], None],
+        stop_requested: Callable[[], bool],
+    ) -> SearchLoop:
+        record = self.record
+        return SearchLoop(
+            self._store,
+            record,
+            Sampler(
+                record.sampler,
+                bench.problem.parameters(),
+                seed=record.seed,
+                is_front=bench.problem.budget.is_range,
+            ),
+            bench.problem,
+            executor,
+            check_lease=lease.check,
+            on_progress=on_progress,
+            stop_requested=stop_requested,
+        )
+
+    def _confirm(self, trials: Sequence[TrialRecord], executor: Executor, lease: LeaseKeeper) -> None:
+        measurement, _ = executor.measure_dense()
+        if self.dense(MeasurementKind.CONFIRM) is None:
+            self._store.add_measurement(self._id, None, MeasurementKind.CONFIRM, measurement)
+        waiting = list(trials)
+        n_left = len(waiting)
+        while n_left:
+            while waiting and executor.has_room():
+                trial = waiting.pop(0)
+                executor.submit(trial.number, parse_layout(trial.config))
+            lease.check()
+            outcome = executor.next_outcome(_WAIT_S)
+            if outcome is None:
+                continue
+            if outcome.measurement is None:
+                raise PrunefrontError(f"trial {outcome.number} could not be confirmed: {outcome.error}")
+            self._store.add_measurement(self._id, outcome.number, MeasurementKind.CONFIRM, outcome.measurement)
+            n_left -= 1
+
+    @contextmanager
+    def _workers(self, execution: Execution | None) -> Iterator[Executor]:
+        if self._executor is None:
+            self._executor = self._workbench().start(execution or Execution())
+        try:
+            yield self._executor
+        finally:
+            if not self._keeps_workers:
+                self._close_workers()
+
+    def _close_workers(self) -> None:
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
+
+    @contextmanager
+    def _state_kept(self) -> Iterator[None]:
+        self._store.set_study_state(self._id, StudyState.RUNNING)
+        try:
+            yield
+        except StudyOwned:
+            raise  # the study is another driver's now, and its state too
+        except (Interrupted, KeyboardInterrupt):
+            self._store.requeue_running(self._id)
+            self._store.set_study_state(self._id, StudyState.INTERRUPTED)
+            raise
+        except Exception as error:
+            self._store.requeue_running(self._id)
+            self._store.set_study_state(self._id, StudyState.FAILED, " ".join(str(error).split()))
+            raise
+        self._store.set_study_state(self._id, StudyState.FINISHED)

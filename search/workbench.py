@@ -1,0 +1,196 @@
+"""Everything a study is measured with, loaded and checked: model, images, space, budget."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from objectives.datasets import find_images
+from objectives.evaluator import Evaluator
+from objectives.images import ImageSource, ListedImage, PreparedImages, prepare, stratified_order
+from objectives.metrics import METRICS
+from pruning.models import LoadedModel, load_model
+from search.config import DataSettings, Execution, ModelSettings, SearchSettings
+from search.executors import Executor, LocalExecutor
+from spaces import Architecture, Budget, InvalidInput, Problem, dense_cost, parse_space
+
+__all__ = ["Workbench", "load", "take_images"]
+
+_DEFAULT_IMAGES = 1024
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """A search's settings made real.
+
+    Attributes:
+        settings: what was asked for.
+        loaded: the model.
+        problem: what may be tried, and what it may cost.
+        source: the whole data set.
+        search_images: what candidates are measured on.
+        confirm_order: the images that the search never sees, in the order in which they may be used.
+        n_confirm: how many of them to use.
+    """
+
+    settings: SearchSettings
+    loaded: LoadedModel
+    problem: Problem
+    source: ImageSource
+    search_images: PreparedImages
+    confirm_order: tuple[ListedImage, ...]
+    n_confirm: int
+
+    @property
+    def architecture(self) -> Architecture:
+        """The model's dimensions."""
+        return self.loaded.architecture
+
+    @cached_property
+    def confirm_images(self) -> PreparedImages | None:
+        """The images kept from the search, decoded when they are first needed; ``None`` if there are none."""
+        if self.n_confirm == 0:
+            return None
+        transform = self.loaded.preprocessing.pixel_transform()
+        skip_bad = self.settings.data.skip_bad
+        return prepare(self.source, self.confirm_order, self.n_confirm, transform, skip_bad=skip_bad)[0]
+
+    def start(self, execution: Execution) -> Executor:
+        """Start the workers."""
+        settings = self.settings
+        if execution.executor == "local":
+            return LocalExecutor(self.evaluator, threads=settings.threads)
+        from search.workers import RayExecutor  # Ray takes half a second to import
+
+        return RayExecutor(
+            self.loaded,
+            n_workers=self.n_workers(execution),
+            device=settings.device,
+            batch_size=settings.batch_size,
+            threads=settings.threads,
+        )
+
+    def n_workers(self, execution: Execution) -> int:
+        """Give the number of workers: as asked, or one for each core's worth of threads or each device.
+
+        Raises:
+            InvalidInput: more than the look-ahead could ever keep busy.
+        """
+        settings = self.settings
+        n = execution.n_workers
+        if n is None:
+            if settings.device == "cuda":
+                return min(torch.cuda.device_count(), settings.look_ahead)
+            return max(1, min((os.cpu_count() or 1) // settings.threads, settings.look_ahead))
+        if n > settings.look_ahead:
+            raise InvalidInput(f"{n} workers cannot be kept busy by a look-ahead of {settings.look_ahead}")
+        return n
+
+    def findings(self) -> Iterator[str]:
+        """Say what was loaded: model, images, preprocessing, and what the space can cost under the budget."""
+        architecture, preprocessing = self.architecture, self.loaded.preprocessing
+        yield (
+            f"model: {self.loaded.name}, {architecture.depth} blocks, {architecture.n_patch} patch tokens, "
+            f"{dense_cost(architecture).gflops:.4g} GFLOPs dense (one multiply-add counts one)"
+        )
+        images = self.search_images
+        yield f"data: {self.source.layout}; {len(images)} to search on, {self.n_confirm} others to confirm on"
+        if images.skipped:
+            yield f"left out: {len(images.skipped)} images that cannot be decoded, {', '.join(images.skipped[:5])}"
+        size = "x".join(str(side) for side in preprocessing.input_size[1:])
+        yield (
+            f"preprocessing: {size} px, {preprocessing.interpolation}, crop {preprocessing.crop_pct:g} "
+            f"({preprocessing.crop_mode}), mean {_triple(preprocessing.mean)}, std {_triple(preprocessing.std)}"
+        )
+        least, most = self.problem.cost_range()
+        low, high = self.problem.budget.low_gflops, self.problem.budget.high_gflops
+        budget = f"{high:.4g}" if low is None else f"{low:.4g} to {high:.4g}"
+        yield f"budget: {budget} GFLOPs, satisfiable: layouts of this space cost {least:.4g} to {most:.4g}"
+
+    def evaluator(self, images: PreparedImages) -> Evaluator:
+        """Make an evaluator in this process."""
+        return Evaluator(
+            self.loaded.model,
+            self.loaded.name,
+            images,
+            self.loaded.preprocessing,
+            device=self.settings.device,
+            batch_size=self.settings.batch_size,
+        )
+
+
+def load(settings: SearchSettings) -> Workbench:
+    """Load and check everything that a search needs, before anything is written.
+
+    Raises:
+        InvalidInput: something in the settings does not fit, with the remedy.
+        BudgetUnsatisfiable: no layout of the space meets the budget.
+    """
+    loaded = open_model(settings.model)
+    space = parse_space(settings.method, settings.preset, settings.space)
+    budget = Budget.parse(settings.budget, dense_cost(loaded.architecture).gflops)
+    problem = Problem(space, loaded.architecture, budget)
+    problem.require_satisfiable()
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput("device cuda is asked for, but torch finds no GPU here: use --device cpu")
+    source = open_data(settings.data, loaded)
+    search_images, confirm_order, n_confirm = take_images(settings.data, source, loaded)
+    if METRICS[settings.metric].needs_labels and not search_images.has_labels:
+        raise InvalidInput(
+            "the images have no labels, which top-1 needs: give --labels FILE.csv, or search for agreement with the "
+            "dense model (--metric agreement)"
+        )
+    return Workbench(settings, loaded, problem, source, search_images, tuple(confirm_order), n_confirm)
+
+
+def open_model(settings: ModelSettings) -> LoadedModel:
+    """Load the model that the settings name."""
+    return load_model(
+        settings.name,
+        checkpoint=settings.checkpoint,
+        pretrained=settings.pretrained,
+        arguments=settings.arguments,
+        preprocessing=settings.preprocessing,
+    )
+
+
+def open_data(settings: DataSettings, loaded: LoadedModel) -> ImageSource:
+    """Find the images that the settings name."""
+    return find_images(
+        settings.data,
+        n_classes=loaded.architecture.n_classes,
+        labels=settings.labels,
+        class_map=settings.class_map,
+        split=settings.split,
+    )
+
+
+def take_images(
+    settings: DataSettings, source: ImageSource, loaded: LoadedModel
+) -> tuple[PreparedImages, list[ListedImage], int]:
+    """Decode the search images and set the confirm images aside.
+
+    Returns:
+        The search images; the images left, in order; and how many of them to confirm on.
+
+    Raises:
+        InvalidInput: fewer images than asked for.
+    """
+    total = len(source.images)
+    n_search = settings.n_search or min(_DEFAULT_IMAGES, max(1, total // 2))
+    if n_search + (settings.n_confirm or 0) > total:
+        asked = f"{n_search} search" + (f" and {settings.n_confirm} confirm" if settings.n_confirm else "")
+        raise InvalidInput(f"{asked} images are asked for, but the data has {total}: ask for fewer")
+    order = stratified_order(source.images, settings.seed)
+    transform = loaded.preprocessing.pixel_transform()
+    images, rest = prepare(source, order, n_search, transform, skip_bad=settings.skip_bad)
+    n_confirm = min(n_search, len(rest)) if settings.n_confirm is None else settings.n_confirm
+    return images, rest, n_confirm
+
+
+def _triple(values: tuple[float, ...]) -> str:
+    return "/".join(f"{value:.3g}" for value in values)

@@ -1,0 +1,147 @@
+"""Measure candidates on Ray actors. The only module that imports Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import torch
+
+from objectives.evaluator import DenseReference, Evaluator
+from objectives.images import PreparedImages
+from objectives.metrics import Measurement
+from pruning.models import LoadedModel
+from search.executors import Outcome, measure_safely
+from spaces import PrunefrontError, PruningConfig
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads it once, when it is imported
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+__all__ = ["RayExecutor", "WorkersLost"]
+
+_N_RETRIES = 2  # of a candidate whose worker died; Ray starts the worker again
+_START_TIMEOUT_S = 600
+
+
+class WorkersLost(PrunefrontError):
+    """Ray could not start or keep the workers."""
+
+
+class _Worker:
+    """One process that holds the model and the images."""
+
+    def __init__(self, loaded: LoadedModel, *, device: str, batch_size: int, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._loaded, self._device, self._batch_size = loaded, device, batch_size
+        self._evaluator: Evaluator | None = None
+        self._images_hash = ""
+
+    def measure_dense(self, images: PreparedImages) -> tuple[Measurement, DenseReference]:
+        return self._holding(images).measure_dense()
+
+    def measure(self, number: int, config: PruningConfig, images: PreparedImages, reference: DenseReference) -> Outcome:
+        evaluator = self._holding(images)
+        evaluator.compare_with(reference)
+        return measure_safely(evaluator, number, config)
+
+    def _holding(self, images: PreparedImages) -> Evaluator:
+        # Images and reference come with every candidate, shared and uncopied: a worker that had to be started
+        # again knows nothing, and must not need to be told.
+        if self._evaluator is None or self._images_hash != images.list_hash:
+            self._evaluator = Evaluator(
+                self._loaded.model,
+                self._loaded.name,
+                images,
+                self._loaded.preprocessing,
+                device=self._device,
+                batch_size=self._batch_size,
+            )
+            self._images_hash = images.list_hash
+        return self._evaluator
+
+
+class RayExecutor:
+    """Ray actors that hold the model and the images once each, and take the lowest number that waits."""
+
+    def __init__(self, loaded: LoadedModel, *, n_workers: int, device: str, batch_size: int, threads: int) -> None:
+        """Start Ray, unless this process has, and the workers."""
+        self._owns_ray = not ray.is_initialized()
+        if self._owns_ray:
+            ray.init(
+                address="local",
+                num_cpus=n_workers * threads,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+            )
+        actor = ray.remote(
+            num_cpus=threads, num_gpus=1 if device == "cuda" else 0, max_restarts=-1, max_task_retries=_N_RETRIES
+        )(_Worker)
+        shared = ray.put(loaded)
+        self._workers = [
+            actor.remote(shared, device=device, batch_size=batch_size, threads=threads) for _ in range(n_workers)
+        ]
+        self._idle = list(self._workers)
+        self._running: dict[Any, tuple[int, Any]] = {}  # the pending outcome -> number, worker
+        self._images: Any = None
+        self._reference: Any = None
+
+    def hold(self, images: PreparedImages, reference: DenseReference | None = None) -> None:
+        """Put the images into the machine's object store, once for all workers."""
+        self._images = ray.put(images)
+        self._reference = None if reference is None else ray.put(reference)
+
+    def measure_dense(self) -> tuple[Measurement, DenseReference]:
+        """Measure the dense model on the first worker.
+
+        Raises:
+            WorkersLost: no worker came up.
+        """
+        done = self._workers[0].measure_dense.remote(self._images)
+        try:
+            measurement, reference = ray.get(done, timeout=_START_TIMEOUT_S)
+        except (RayActorError, GetTimeoutError) as error:
+            raise WorkersLost(f"no Ray worker came up: {' '.join(str(error).split())}") from None
+        except RayTaskError as error:
+            if isinstance(error.cause, PrunefrontError):
+                raise error.cause from None
+            raise
+        self._reference = ray.put(reference)
+        return measurement, reference
+
+    def has_room(self) -> bool:
+        """Say whether a worker is free."""
+        return bool(self._idle)
+
+    def submit(self, number: int, config: PruningConfig) -> None:
+        """Give a candidate to a free worker."""
+        worker = self._idle.pop(0)
+        done = worker.measure.remote(number, config, self._images, self._reference)
+        self._running[done] = number, worker
+
+    def next_outcome(self, timeout_s: float) -> Outcome | None:
+        """Wait for any candidate to be done."""
+        if not self._running:
+            return None
+        ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
+        if not ready:
+            return None
+        number, worker = self._running.pop(ready[0])
+        try:
+            outcome: Outcome = ray.get(ready[0])
+        except RayActorError as error:
+            reason = " ".join(str(error).split())
+            outcome = Outcome(number, "ray", error=f"its worker died {1 + _N_RETRIES} times: {reason}")
+        self._idle.append(worker)
+        return outcome
+
+    def close(self) -> None:
+        """End the workers, and Ray if it was started here."""
+        for worker in self._workers:
+            ray.kill(worker)
+        if self._owns_ray:
+            ray.shutdown()

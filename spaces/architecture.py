@@ -1,0 +1,66 @@
+"""What a vision transformer is, as plain data: enough to count its arithmetic without the model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+__all__ = ["Architecture"]
+
+
+class Architecture(BaseModel):
+    """A plain vision transformer's dimensions, read off a model once.
+
+    Attributes:
+        name: the model's name, for messages.
+        image_size: height and width of the input, px.
+        patch_size: height and width of a patch, px.
+        depth: transformer blocks.
+        dim: width of a token.
+        n_heads: attention heads of a block.
+        attention_dim: width of all heads together; ``dim`` for every common ViT.
+        mlp_dim: hidden width of a block's MLP.
+        n_prefix: tokens before the patches (class, distillation, registers).
+        has_class_token: whether the first of them is a class token.
+        pool: what the classifier reads: the class token, or a mean (or maximum) over patch tokens.
+        norms_query_key: whether query and key are layer-normalised in each head (qk-norm).
+        norms_embedding: whether tokens are layer-normalised before the first block (CLIP's pre-norm).
+        norms_final_tokens: whether all tokens are layer-normalised after the last block.
+        norms_pooled: whether the pooled vector is layer-normalised before the classifier.
+        n_classifiers: linear heads on the features; 2 for a distilled DeiT, 0 for none.
+        n_classes: classes of each of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    image_size: tuple[PositiveInt, PositiveInt]
+    patch_size: tuple[PositiveInt, PositiveInt]
+    in_channels: PositiveInt = 3
+    depth: PositiveInt
+    dim: PositiveInt
+    n_heads: PositiveInt
+    attention_dim: PositiveInt
+    mlp_dim: PositiveInt
+    n_prefix: int = 1
+    has_class_token: bool = True
+    pool: Literal["token", "mean"] = "token"
+    norms_query_key: bool = False
+    norms_embedding: bool = False
+    norms_final_tokens: bool = True
+    norms_pooled: bool = False
+    n_classifiers: int = 1
+    n_classes: int = 1000
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches down and across."""
+        (height, width), (patch_height, patch_width) = self.image_size, self.patch_size
+        return height // patch_height, width // patch_width
+
+    @property
+    def n_patch(self) -> int:
+        """Patch tokens that enter the first block."""
+        rows, columns = self.grid
+        return rows * columns

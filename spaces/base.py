@@ -1,0 +1,121 @@
+"""A layout (what is pruned where) and a space of layouts, for any method."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from spaces.architecture import Architecture
+from spaces.cost import Cost, StageCost, cost_of
+from spaces.domains import Parameter, ParameterValue
+from spaces.errors import InvalidInput, describe_problems
+
+__all__ = ["PruningConfig", "SearchSpace"]
+
+
+class PruningConfig(BaseModel, ABC):
+    """A layout: one method and every setting it needs. Frozen, and the same for the same JSON.
+
+    ``after`` counts executed blocks: 3 means between the third and the fourth block.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Build the layout from plain values.
+
+        Raises:
+            InvalidInput: naming everything that is wrong with ``values``.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise InvalidInput(f"not a {cls.__name__} layout: {describe_problems(error)}") from None
+
+    @abstractmethod
+    def stages(self, architecture: Architecture) -> Sequence[StageCost]:
+        """Work out the integer token counts of every pruning layer, in the order in which they run.
+
+        Raises:
+            InvalidInput: the layout asks for layers or tokens that the model does not have.
+        """
+
+    @abstractmethod
+    def effect(self, architecture: Architecture) -> dict[str, Any]:
+        """Describe what the model will really do: integers where they decide, nothing that has no effect.
+
+        Two layouts with equal effect are one candidate.
+        """
+
+    def cost(self, architecture: Architecture) -> Cost:
+        """Count the multiply-adds of one image under this layout."""
+        return cost_of(architecture, self.stages(architecture))
+
+    def canonical_json(self) -> str:
+        """Write the layout with sorted keys and no spaces: equal layouts, equal text."""
+        return _canonical(self.model_dump(mode="json"))
+
+    def digest(self, architecture: Architecture) -> str:
+        """Name the layout by its effect on one architecture: 16 hexadecimal digits."""
+        return hashlib.sha256(_canonical(self.effect(architecture)).encode()).hexdigest()[:16]
+
+
+class SearchSpace(BaseModel, ABC):
+    """The layouts of one method that a search may try: a domain, or a fixed value, for each setting."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Build the space from plain values, as a file or a command line holds them.
+
+        Raises:
+            InvalidInput: naming everything that is wrong with ``values``.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise InvalidInput(f"not a space: {describe_problems(error)}") from None
+
+    @abstractmethod
+    def parameters(self, architecture: Architecture) -> tuple[Parameter, ...]:
+        """List what a sampler draws: always the same parameters in the same order.
+
+        A parameter that the others make inactive is drawn all the same; it never reaches the layout's effect.
+
+        Raises:
+            InvalidInput: the space asks for layers that the model does not have.
+        """
+
+    @abstractmethod
+    def build(self, values: Mapping[str, ParameterValue], architecture: Architecture) -> PruningConfig:
+        """Turn one draw of all ``parameters`` into a layout, whatever it costs."""
+
+    @abstractmethod
+    def fit(
+        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float
+    ) -> PruningConfig:
+        """Build the layout nearest to a draw that costs ``target_gflops``, from below.
+
+        Raises:
+            BudgetUnsatisfiable: nothing in the space costs as little.
+        """
+
+    @abstractmethod
+    def extremes(self, architecture: Architecture) -> tuple[PruningConfig, PruningConfig]:
+        """Give the cheapest and the dearest layout of the space."""
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

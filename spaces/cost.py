@@ -1,0 +1,141 @@
+"""Closed-form cost of a layout, block by block, without a model and without running anything.
+
+One multiply-add counts as one, as the papers and fvcore count GFLOPs; a LayerNorm counts five for each
+element. Softmax, activations, biases, residual sums, gathers and top-k count nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spaces.architecture import Architecture
+
+__all__ = ["LAYER_NORM_COST", "BlockCost", "Cost", "StageCost", "cost_of", "dense_cost"]
+
+LAYER_NORM_COST = 5  # per element; fvcore's convention
+
+
+@dataclass(frozen=True)
+class BlockCost:
+    """One transformer block: its number from 1, all tokens that enter it, its multiply-adds."""
+
+    number: int
+    n_token: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """One pruning layer as the cost sees it.
+
+    Attributes:
+        after: blocks executed before it.
+        n_in: patch tokens that enter.
+        n_out: patch tokens that leave.
+        overhead_macs: multiply-adds of deciding which tokens leave.
+    """
+
+    after: int
+    n_in: int
+    n_out: int
+    overhead_macs: int = 0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-adds of one image, split into the model's own and the method's overhead."""
+
+    stem_macs: int
+    blocks: tuple[BlockCost, ...]
+    tail_macs: int
+    stages: tuple[StageCost, ...] = ()
+
+    @property
+    def model_macs(self) -> int:
+        """What the model itself computes on the tokens it is left with."""
+        return self.stem_macs + sum(block.macs for block in self.blocks) + self.tail_macs
+
+    @property
+    def overhead_macs(self) -> int:
+        """What choosing the tokens costs."""
+        return sum(stage.overhead_macs for stage in self.stages)
+
+    @property
+    def macs(self) -> int:
+        """All multiply-adds. Budgets act on this number."""
+        return self.model_macs + self.overhead_macs
+
+    @property
+    def gflops(self) -> float:
+        """``macs`` in billions."""
+        return self.macs / 1e9
+
+    @property
+    def tokens_per_block(self) -> tuple[int, ...]:
+        """All tokens, prefix included, that enter each block."""
+        return tuple(block.n_token for block in self.blocks)
+
+
+def dense_cost(architecture: Architecture) -> Cost:
+    """Count the model as it is, with nothing pruned.
+
+    >>> deit_small = Architecture(name="deit_small_patch16_224", image_size=(224, 224), patch_size=(16, 16),
+    ...     depth=12, dim=384, n_heads=6, attention_dim=384, mlp_dim=1536)
+    >>> dense_cost(deit_small).macs
+    4608338304
+    """
+    return cost_of(architecture, ())
+
+
+def cost_of(architecture: Architecture, stages: Sequence[StageCost]) -> Cost:
+    """Count a model whose token count changes between blocks.
+
+    Args:
+        architecture: the model.
+        stages: pruning layers in the order in which they run; each starts with what the last one left.
+
+    Source: the formulas of fvcore 0.1.5 for linear, convolution, matmul, einsum and layer norm.
+    """
+    leaves = {stage.after: stage.n_out for stage in stages}
+    n_patch = architecture.n_patch
+    blocks = []
+    for number in range(1, architecture.depth + 1):
+        n_token = architecture.n_prefix + n_patch
+        blocks.append(BlockCost(number, n_token, _block_macs(architecture, n_token)))
+        n_patch = leaves.get(number, n_patch)
+    return Cost(
+        stem_macs=_stem_macs(architecture),
+        blocks=tuple(blocks),
+        tail_macs=_tail_macs(architecture, architecture.n_prefix + n_patch),
+        stages=tuple(stages),
+    )
+
+
+def _block_macs(architecture: Architecture, n_token: int) -> int:
+    dim, attention_dim = architecture.dim, architecture.attention_dim
+    projections = 4 * n_token * dim * attention_dim  # query, key, value and output
+    products = 2 * n_token**2 * attention_dim  # scores, and their product with the values
+    mlp = 2 * n_token * dim * architecture.mlp_dim
+    norms = 2 * LAYER_NORM_COST * n_token * dim
+    if architecture.norms_query_key:
+        norms += 2 * LAYER_NORM_COST * n_token * attention_dim
+    return projections + products + mlp + norms
+
+
+def _stem_macs(architecture: Architecture) -> int:
+    patch_height, patch_width = architecture.patch_size
+    pixels = architecture.in_channels * patch_height * patch_width
+    macs = architecture.n_patch * pixels * architecture.dim
+    if architecture.norms_embedding:
+        macs += LAYER_NORM_COST * (architecture.n_prefix + architecture.n_patch) * architecture.dim
+    return macs
+
+
+def _tail_macs(architecture: Architecture, n_token: int) -> int:
+    macs = architecture.n_classifiers * architecture.dim * architecture.n_classes
+    if architecture.norms_final_tokens:
+        macs += LAYER_NORM_COST * n_token * architecture.dim
+    if architecture.norms_pooled:
+        macs += LAYER_NORM_COST * architecture.dim
+    return macs

@@ -1,0 +1,51 @@
+"""Repair: change how hard a layout prunes, as little as is needed, until it costs what the budget allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["smallest_power_that_fits", "to_the_power"]
+
+_ALMOST_ALL = 0.999  # a rate of exactly 1 would stay 1 under every power
+_LARGEST_POWER = 2.0**14  # 0.999 to this power is below any rate that a space allows
+_N_BISECTIONS = 40
+
+
+def to_the_power(rate: float, power: float, *, low: float, high: float) -> float:
+    """Raise a keep rate to a power, within its bounds.
+
+    Powers keep a rate between 0 and 1 and keep the order of rates: a layer that was to prune more than another
+    still does.
+
+    >>> to_the_power(0.8, 2.0, low=0.3, high=1.0)
+    0.6400000000000001
+    >>> to_the_power(0.8, 9.0, low=0.3, high=1.0)
+    0.3
+    """
+    powered: float = min(rate, _ALMOST_ALL) ** power
+    return min(max(powered, low), high)
+
+
+def smallest_power_that_fits(fits: Callable[[float], bool]) -> float | None:
+    """Bisect for the least pruning that fits: 0 prunes nothing, 1 as it was drawn, more prunes more.
+
+    Args:
+        fits: whether the layout at this power is within the budget; a higher power never costs more.
+
+    Returns:
+        The power, at which ``fits`` holds; ``None`` where it holds at none.
+    """
+    if fits(0.0):
+        return 0.0
+    too_dear, enough = 0.0, 1.0
+    while not fits(enough):
+        too_dear, enough = enough, 2 * enough
+        if enough > _LARGEST_POWER:
+            return None
+    for _ in range(_N_BISECTIONS):
+        middle = (too_dear + enough) / 2
+        if fits(middle):
+            enough = middle
+        else:
+            too_dear = middle
+    return enough

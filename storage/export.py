@@ -1,0 +1,111 @@
+"""Write what was found to files: a layout that prunes a model elsewhere, and tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from objectives.metrics import Measurement
+from spaces import InvalidInput, PrunefrontError, layout_document, parse_layout
+from storage.records import StudyRecord, TrialRecord
+from storage.results import estimate_of
+
+__all__ = ["layout_of", "measurement_values", "table_of", "write_layout", "write_text"]
+
+
+def layout_of(study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
+    """Make the document of a trial's layout: the layout, its numbers, and where they come from."""
+    confirmed = {} if trial.confirmation is None else {"confirmed": measurement_values(trial.confirmation)}
+    searched = {} if trial.measurement is None else {"searched": measurement_values(trial.measurement)}
+    return layout_document(
+        parse_layout(trial.config),
+        model={"name": study.model, "weights_digest": study.provenance.weights_digest},
+        gflops=trial.gflops,
+        dense_gflops=study.dense_gflops,
+        measured={**confirmed, **searched},
+        study={
+            "name": study.name,
+            "trial": trial.number,
+            "seed": study.seed,
+            "sampler": study.sampler,
+            "versions": dict(study.provenance.versions),
+        },
+    )
+
+
+def measurement_values(measurement: Measurement) -> dict[str, Any]:
+    """Flatten a measurement for people's files: each metric with its interval, the images, the cost."""
+    values: dict[str, Any] = {}
+    for name, estimate in measurement.values.items():
+        values[name] = estimate.value
+        if estimate.low is not None:
+            values[f"{name}_interval"] = [estimate.low, estimate.high]
+    return values | {
+        "n_images": measurement.n_images,
+        "image_list_hash": measurement.image_list_hash,
+        "gflops": measurement.gflops,
+        "tokens_per_block": list(measurement.tokens_per_block),
+    }
+
+
+def write_layout(document: Mapping[str, Any], path: Path) -> None:
+    """Write a layout document as JSON or YAML, by the file's ending.
+
+    Raises:
+        InvalidInput: another ending.
+        PrunefrontError: the file cannot be written.
+    """
+    if path.suffix == ".json":
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    elif path.suffix in (".yaml", ".yml"):
+        text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
+    else:
+        raise InvalidInput(f"a layout is written to a .json or .yaml file, got {path}")
+    write_text(text, path)
+
+
+def table_of(trials: Sequence[TrialRecord], metric: str) -> str:
+    """Write trials as CSV: number, cost, the metric with its interval, and again on the confirm images."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    head = ["trial", "gflops", metric, f"{metric}_low", f"{metric}_high", "n_images"]
+    head += [f"confirmed_{name}" for name in head[2:]]
+    writer.writerow([*head, "method", "digest", "config"])
+    for trial in trials:
+        row: list[Any] = [trial.number, trial.gflops]
+        for measurement in (trial.measurement, trial.confirmation):
+            estimate = estimate_of(measurement, metric)
+            if measurement is None or estimate is None:
+                row += [None] * 4
+            else:
+                row += [estimate.value, estimate.low, estimate.high, measurement.n_images]
+        writer.writerow([*row, trial.method, trial.digest, json.dumps(dict(trial.config), sort_keys=True)])
+    return out.getvalue()
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        PrunefrontError: the file cannot be written.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise PrunefrontError(f"cannot write {path}: {error.strerror}") from None

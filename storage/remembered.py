@@ -1,0 +1,162 @@
+"""A study as it is remembered: everything that can be asked of it without model or images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from objectives.metrics import METRICS, Measurement
+from objectives.statistics import PairedComparison, compare_paired, unpack
+from spaces import Architecture, Budget, InvalidInput
+from storage.export import layout_of, write_layout
+from storage.records import MeasurementKind, StudyRecord, TrialRecord
+from storage.results import best_of, front_of
+from storage.store import Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["DEFAULT_DB", "DENSE", "RememberedStudy"]
+
+DEFAULT_DB = "sqlite:///prunefront.db"
+DENSE = "dense"
+
+
+class RememberedStudy:
+    """One study's rows, read anew each time they are asked for."""
+
+    def __init__(self, store: Store, record: StudyRecord) -> None:
+        self._store = store
+        self._name, self._id = record.name, record.id
+
+    @classmethod
+    def find(cls, name: str, *, db: str = DEFAULT_DB) -> RememberedStudy:
+        """Find a study.
+
+        Raises:
+            InvalidInput: there is none of that name, or no database.
+            DatabaseError: the database cannot be used.
+        """
+        store = Store(db)
+        return RememberedStudy(store, store.study(name))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._store.close()
+
+    @property
+    def record(self) -> StudyRecord:
+        """The study as it is remembered now."""
+        return self._store.study(self._name)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The model's dimensions."""
+        return Architecture.model_validate(self.record.spec["architecture"])
+
+    def trials(self) -> list[TrialRecord]:
+        """List all trials in the order in which they were proposed."""
+        return self._store.trials(self._id)
+
+    def trial(self, number: int) -> TrialRecord:
+        """Find one trial. Raises InvalidInput if there is none of that number."""
+        return self._store.trial(self._id, number)
+
+    def dense(self, kind: MeasurementKind = MeasurementKind.SEARCH) -> Measurement | None:
+        """Give the dense model's measurement on the search or the confirm images."""
+        return self._store.dense(self._id, kind)
+
+    def front(self) -> list[TrialRecord]:
+        """Find the trials that none other beats at no greater cost, by rising cost."""
+        return front_of(self.trials(), self.record.metric)
+
+    def best(self, budget: str | None = None) -> TrialRecord:
+        """Find the trial with the highest metric on the search images, under a further budget if one is given.
+
+        Raises:
+            InvalidInput: no trial is that cheap, or none is complete.
+        """
+        record = self.record
+        limit = None if budget is None else Budget.parse(budget, record.dense_gflops).high_gflops
+        found = best_of(self.trials(), record.metric, limit)
+        if found is None:
+            under = "" if limit is None else f" within {limit:.4g} GFLOPs"
+            raise InvalidInput(f"the study {record.name!r} has no complete trial{under} yet")
+        return found
+
+    def measurement(self, which: int | str, kind: MeasurementKind) -> Measurement | None:
+        """Give what was measured of a trial, or of the ``dense`` model, on the search or the confirm images."""
+        if which == DENSE:
+            return self.dense(kind)
+        trial = self.trial(int(which))
+        return trial.measurement if kind is MeasurementKind.SEARCH else trial.confirmation
+
+    def compare(
+        self, first: int | str, second: int | str, *, other: RememberedStudy | None = None
+    ) -> tuple[PairedComparison, MeasurementKind]:
+        """Compare two trials, or one with the dense model, image by image.
+
+        The confirm images are used where both were confirmed, else the search images.
+
+        Args:
+            first: a trial's number, or ``dense``.
+            second: likewise.
+            other: the study of the second, if it is another.
+
+        Raises:
+            InvalidInput: one of them is not complete, or they were not measured on the same images.
+        """
+        other = other or self
+        metric = METRICS[self.record.metric].name
+        for kind in (MeasurementKind.CONFIRM, MeasurementKind.SEARCH):
+            one, two = self.measurement(first, kind), other.measurement(second, kind)
+            if one is None or two is None or one.image_list_hash != two.image_list_hash:
+                continue
+            if metric in one.outcomes and metric in two.outcomes:
+                outcomes = (unpack(each.outcomes[metric], each.n_images) for each in (one, two))
+                return compare_paired(*outcomes), kind
+        raise InvalidInput(
+            f"{first} and {second} cannot be compared: both must be complete, and measured on the same images"
+        )
+
+    def export(self, path: str | Path, number: int | None = None, *, budget: str | None = None) -> TrialRecord:
+        """Write a trial's layout to a JSON or YAML file that ``pruning.prune`` reads.
+
+        Args:
+            path: the file.
+            number: the trial; the best one if ``None``.
+            budget: the best one within this budget.
+        """
+        trial = self.best(budget) if number is None else self.trial(number)
+        write_layout(layout_of(self.record, trial), Path(path))
+        return trial
+
+    def trials_dataframe(self) -> pd.DataFrame:
+        """Make a pandas table of all trials: state, cost, metrics with intervals, and the layout's settings."""
+        from storage.table import dataframe_of  # pandas takes half a second to import
+
+        return dataframe_of(self.trials())
+
+    def describe(self) -> dict[str, Any]:
+        """Give the study's state for programs: settings that matter, counts of trials, the best so far."""
+        record = self.record
+        counts = self._store.count_trials(self._id)
+        best = best_of(self.trials(), record.metric)
+        return {
+            "name": record.name,
+            "state": record.state.value,
+            "driver": record.owner,
+            "error": record.error,
+            "model": record.model,
+            "data": record.data,
+            "method": record.method,
+            "sampler": record.sampler,
+            "metric": record.metric,
+            "seed": record.seed,
+            "budget_gflops": [record.budget_low_gflops, record.budget_high_gflops],
+            "dense_gflops": record.dense_gflops,
+            "created_at": record.created_at.isoformat(),
+            "n_trials": record.n_trials,
+            "trials": {state.value: count for state, count in counts.items()},
+            "best": None if best is None else best.number,
+        }

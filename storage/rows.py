@@ -1,0 +1,113 @@
+"""Between rows and records: how a measurement is written, and how studies and trials are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+
+from objectives.metrics import Measurement
+from objectives.statistics import Estimate
+from storage.lease import is_gone
+from storage.records import MeasurementKind, Provenance, StudyRecord, StudyState, TrialRecord, TrialState
+from storage.schema import measurements, metric_values, now, trials
+
+__all__ = ["Measured", "insert_measurement", "measurements_of", "study_of", "trial_of"]
+
+Measured = Mapping[tuple[int | None, MeasurementKind], Measurement]
+
+
+def insert_measurement(
+    connection: Connection, study_id: int, number: int | None, kind: MeasurementKind, measurement: Measurement
+) -> None:
+    """Write a measurement of a trial, or of the dense model where ``number`` is ``None``, with all its values."""
+    trial_id = None
+    if number is not None:
+        trial_id = connection.execute(
+            select(trials.c.id).where(trials.c.study_id == study_id, trials.c.number == number)
+        ).scalar_one()
+    measurement_id = connection.execute(
+        insert(measurements)
+        .values(
+            study_id=study_id,
+            trial_id=trial_id,
+            kind=kind,
+            image_list_hash=measurement.image_list_hash,
+            n_images=measurement.n_images,
+            gflops=measurement.gflops,
+            macs=measurement.macs,
+            tokens_per_block=list(measurement.tokens_per_block),
+            seconds=measurement.seconds,
+            created_at=now(),
+        )
+        .returning(measurements.c.id)
+    ).scalar_one()
+    values = [
+        {
+            "measurement_id": measurement_id,
+            "metric": name,
+            **asdict(estimate),
+            "outcomes": measurement.outcomes.get(name),
+        }
+        for name, estimate in measurement.values.items()
+    ]
+    connection.execute(insert(metric_values), values)
+
+
+def measurements_of(connection: Connection, study_id: int) -> Measured:
+    """Read all measurements of a study, by the trial's row (``None``: the dense model) and the images."""
+    of_study = measurements.c.study_id == study_id
+    # In this order every measurement found has its values, whatever is written between the two queries.
+    found = connection.execute(select(measurements).where(of_study).order_by(measurements.c.id)).all()
+    values: dict[int, dict[str, Estimate]] = {}
+    outcomes: dict[int, dict[str, bytes]] = {}
+    for row in connection.execute(select(metric_values).join(measurements).where(of_study)):
+        values.setdefault(row.measurement_id, {})[row.metric] = Estimate(row.value, row.low, row.high)
+        if row.outcomes is not None:
+            outcomes.setdefault(row.measurement_id, {})[row.metric] = row.outcomes
+    return {
+        (row.trial_id, MeasurementKind(row.kind)): Measurement(
+            n_images=row.n_images,
+            image_list_hash=row.image_list_hash,
+            values=values[row.id],
+            outcomes=outcomes.get(row.id, {}),
+            macs=row.macs,
+            tokens_per_block=tuple(row.tokens_per_block),
+            seconds=row.seconds,
+        )
+        for row in found
+    }
+
+
+def study_of(row: Row[Any]) -> StudyRecord:
+    """Read a study."""
+    values = row._asdict()
+    provenance = {name: values.pop(name) for name in Provenance.__dataclass_fields__}
+    owner, until = values.pop("lease_owner"), values.pop("lease_until")
+    lives = owner is not None and until > now() and not is_gone(owner)
+    values["state"] = StudyState(values["state"])
+    return StudyRecord(**values, provenance=Provenance(**provenance), owner=owner if lives else None)
+
+
+def trial_of(row: Row[Any], measured: Measured, ids: Mapping[int, int]) -> TrialRecord:
+    """Read a trial; a duplicate has the measurements of the trial it equals.
+
+    Args:
+        row: of ``trials``.
+        measured: ``measurements_of`` its study.
+        ids: the rows of the study's trials by their numbers.
+    """
+    values = row._asdict()
+    source = values.pop("id")
+    del values["study_id"]
+    if values["duplicate_of"] is not None:
+        source = ids[values["duplicate_of"]]
+    state = values["state"] = TrialState(values["state"])
+    is_complete = state is TrialState.COMPLETE
+    return TrialRecord(
+        **values,
+        measurement=measured.get((source, MeasurementKind.SEARCH)) if is_complete else None,
+        confirmation=measured.get((source, MeasurementKind.CONFIRM)) if is_complete else None,
+    )

@@ -1,0 +1,255 @@
+"""The one place that talks SQL: studies, trials and measurements, each change in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from objectives.metrics import Measurement
+from spaces.errors import InvalidInput
+from storage import lease, rows
+from storage.database import WRITES, DatabaseError, open_engine
+from storage.lease import StudyOwned
+from storage.records import MeasurementKind, NewStudy, NewTrial, StudyRecord, StudyState, TrialRecord, TrialState
+from storage.schema import now, studies, trials
+
+__all__ = ["Store"]
+
+_NOT_COLUMNS = ("provenance",)
+
+
+class Store:
+    """Everything prunefront remembers, in one SQL database.
+
+    Reads give records; every write is one transaction. Only a driver writes; any number may read beside it.
+    """
+
+    def __init__(self, url: str, *, create: bool = False) -> None:
+        """Open a database.
+
+        Args:
+            url: see ``storage.database.open_engine``, which also tells what is raised.
+            create: make it where there is none.
+        """
+        self.url = url
+        self._engine = open_engine(url, create=create)
+        self._writer = self._engine.execution_options(**{WRITES: True})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    # Studies
+
+    def create_study(self, study: NewStudy) -> StudyRecord:
+        """Add a study.
+
+        Raises:
+            InvalidInput: the name is taken.
+        """
+        values = {name: value for name, value in vars(study).items() if name not in _NOT_COLUMNS}
+        values |= asdict(study.provenance)
+        values |= {"state": StudyState.CREATED, "created_at": now(), "sampler_attrs": {}}
+        try:
+            with self._writing() as connection:
+                connection.execute(insert(studies).values(**values))
+        except IntegrityError:
+            raise InvalidInput(
+                f"there is a study {study.name!r} in {self.url} already: go on with it (prunefront resume "
+                f"{study.name}), or choose another --study name"
+            ) from None
+        return self.study(study.name)
+
+    def study(self, name: str) -> StudyRecord:
+        """Find a study by its name.
+
+        Raises:
+            InvalidInput: there is none of that name; the message lists those there are.
+        """
+        with self._reading() as connection:
+            row = connection.execute(select(studies).where(studies.c.name == name)).one_or_none()
+            if row is not None:
+                return rows.study_of(row)
+            names = connection.execute(select(studies.c.name).order_by(studies.c.created_at.desc())).scalars().all()
+        known = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        raise InvalidInput(f"there is no study {name!r} in {self.url}; there are: {known or 'none yet'}")
+
+    def studies(self) -> list[StudyRecord]:
+        """List all studies, the newest first."""
+        with self._reading() as connection:
+            return [rows.study_of(row) for row in connection.execute(select(studies).order_by(studies.c.id.desc()))]
+
+    def count_trials(self, study_id: int) -> dict[TrialState, int]:
+        """Count a study's trials by their state."""
+        query = select(trials.c.state, func.count()).where(trials.c.study_id == study_id).group_by(trials.c.state)
+        with self._reading() as connection:
+            return {TrialState(state): count for state, count in connection.execute(query)}
+
+    def set_study_state(self, study_id: int, state: StudyState, error: str | None = None) -> None:
+        """Move a study along in its life."""
+        self._update_study(study_id, state=state, error=error)
+
+    def set_n_trials(self, study_id: int, n_trials: int) -> None:
+        """Change how many trials are asked for."""
+        self._update_study(study_id, n_trials=n_trials)
+
+    # Trials
+
+    def add_trial(self, study_id: int, trial: NewTrial, study_attrs: Mapping[str, Any] | None = None) -> None:
+        """Add a proposed trial, together with what its sampler now keeps about the study."""
+        with self._writing() as connection:
+            connection.execute(
+                insert(trials).values(
+                    study_id=study_id, state=TrialState.WAITING, attempts=0, created_at=now(), **vars(trial)
+                )
+            )
+            if study_attrs is not None:
+                connection.execute(
+                    update(studies).where(studies.c.id == study_id).values(sampler_attrs=dict(study_attrs))
+                )
+
+    def start_trial(self, study_id: int, number: int) -> None:
+        """Mark a trial as handed to a worker."""
+        self._update_trial(study_id, number, state=TrialState.RUNNING, started_at=now(), attempts=trials.c.attempts + 1)
+
+    def finish_trial(self, study_id: int, number: int, measurement: Measurement | None, worker: str | None) -> None:
+        """Complete a trial with its measurement; ``None`` for a duplicate, which shares an earlier one's.
+
+        Raises:
+            StudyOwned: the trial is finished already, by another driver.
+        """
+        with self._writing() as connection:
+            self._finish(connection, study_id, number, state=TrialState.COMPLETE, worker=worker)
+            if measurement is not None:
+                rows.insert_measurement(connection, study_id, number, MeasurementKind.SEARCH, measurement)
+
+    def fail_trial(self, study_id: int, number: int, error: str, traceback: str, worker: str | None) -> None:
+        """Record that a trial could not be measured, and why.
+
+        Raises:
+            StudyOwned: the trial is finished already, by another driver.
+        """
+        with self._writing() as connection:
+            self._finish(
+                connection, study_id, number, state=TrialState.FAILED, error=error, traceback=traceback, worker=worker
+            )
+
+    def requeue_running(self, study_id: int) -> int:
+        """Put the trials that no worker has any more back to waiting, and count them."""
+        query = (
+            update(trials)
+            .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
+            .values(state=TrialState.WAITING)
+        )
+        with self._writing() as connection:
+            return connection.execute(query).rowcount
+
+    def trials(self, study_id: int) -> list[TrialRecord]:
+        """List a study's trials in the order in which they were proposed."""
+        with self._reading() as connection:
+            found = connection.execute(
+                select(trials).where(trials.c.study_id == study_id).order_by(trials.c.number)
+            ).all()
+            of_trial = rows.measurements_of(connection, study_id)
+        ids = {row.number: row.id for row in found}
+        return [rows.trial_of(row, of_trial, ids) for row in found]
+
+    def trial(self, study_id: int, number: int) -> TrialRecord:
+        """Find one trial.
+
+        Raises:
+            InvalidInput: the study has no trial of that number.
+        """
+        found = self.trials(study_id)
+        if not found:
+            raise InvalidInput("the study has no trials yet")
+        if not 0 <= number < len(found):
+            raise InvalidInput(f"the study has trials 0 to {len(found) - 1}, got {number}")
+        return found[number]
+
+    # Measurements outside the search
+
+    def add_measurement(
+        self, study_id: int, number: int | None, kind: MeasurementKind, measurement: Measurement
+    ) -> None:
+        """Keep a measurement of a trial, or of the dense model where ``number`` is ``None``."""
+        with self._writing() as connection:
+            rows.insert_measurement(connection, study_id, number, kind, measurement)
+
+    def dense(self, study_id: int, kind: MeasurementKind) -> Measurement | None:
+        """Give the dense model's measurement on the search or the confirm images, if there is one."""
+        with self._reading() as connection:
+            return rows.measurements_of(connection, study_id).get((None, kind))
+
+    # The lease
+
+    def take_lease(self, study_id: int, owner: str, seconds: float) -> None:
+        """Take a study for one driver; see ``storage.lease.take``."""
+        with self._writing() as connection:
+            lease.take(connection, study_id, owner, seconds)
+
+    def renew_lease(self, study_id: int, owner: str, seconds: float) -> None:
+        """Let the lease live on; see ``storage.lease.renew``."""
+        with self._writing() as connection:
+            lease.renew(connection, study_id, owner, seconds)
+
+    def release_lease(self, study_id: int, owner: str) -> None:
+        """Give the study back."""
+        with self._writing() as connection:
+            lease.release(connection, study_id, owner)
+
+    # Inside
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with _told_plainly(self.url), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _told_plainly(self.url), self._engine.connect() as connection:
+            yield connection
+
+    def _finish(self, connection: Connection, study_id: int, number: int, **values: Any) -> None:
+        unfinished = trials.c.state.in_([TrialState.WAITING, TrialState.RUNNING])
+        finished = connection.execute(
+            update(trials)
+            .where(trials.c.study_id == study_id, trials.c.number == number, unfinished)
+            .values(finished_at=now(), **values)
+        )
+        if finished.rowcount != 1:
+            raise StudyOwned(f"trial {number} is finished already, by another driver of its study")
+
+    def _update_study(self, study_id: int, **values: Any) -> None:
+        with self._writing() as connection:
+            connection.execute(update(studies).where(studies.c.id == study_id).values(**values))
+
+    def _update_trial(self, study_id: int, number: int, **values: Any) -> None:
+        query = update(trials).where(trials.c.study_id == study_id, trials.c.number == number).values(**values)
+        with self._writing() as connection:
+            connection.execute(query)
+
+
+@contextmanager
+def _told_plainly(url: str) -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except SQLAlchemyError as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        raise DatabaseError(f"cannot use {url}: {reason}") from error

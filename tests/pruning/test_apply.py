@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from pruning import prune, pruned, read_architecture
+from spaces import InvalidInput, RandomDrop, UnsupportedModel, ZeroTPrune, layout_document
+from storage.export import write_layout
+from tests.tiny import tiny_images, tiny_vit
+
+MODELS = {
+    "ViT": {},
+    "distilled DeiT": {"distilled": True},
+    "mean pooling": {"global_pool": "avg", "class_token": False},
+    "mean pooling with class token": {"global_pool": "avg"},
+    "registers": {"reg_tokens": 2},
+    "LayerScale": {"init_values": 0.5},
+    "query and key norm": {"qk_norm": True},
+    "norm before the blocks": {"pre_norm": True},
+    "unfused": {},
+}
+LAYOUTS = {
+    "zero_tprune": ZeroTPrune(after=(1, 3), keep_rate=(0.7, 0.6), s=2, cls_init="uniform"),
+    "random_drop": RandomDrop(after=(2,), keep_rate=(0.5,)),
+}
+IDENTITIES = {
+    # Every block gives its tokens away and takes them all back.
+    "zero_tprune": ZeroTPrune(after=(1, 2, 3), keep_rate=(1.0,) * 3, s=0, cls_init="uniform"),
+    "random_drop": RandomDrop(after=(1, 2, 3), keep_rate=(1.0,) * 3),
+}
+
+
+@pytest.fixture(params=MODELS)
+def model(request):
+    made = tiny_vit(**MODELS[request.param])
+    if request.param == "unfused":
+        for block in made.blocks:
+            block.attn.fused_attn = False
+    return made
+
+
+@pytest.mark.parametrize("method", LAYOUTS)
+def test_pruning_nothing_changes_nothing(model, method):
+    images = tiny_images()
+    with torch.inference_mode():
+        dense = model(images)
+        with pruned(model, IDENTITIES[method]):
+            torch.testing.assert_close(model(images), dense, atol=1e-5, rtol=0)
+
+
+class KeepEverything:
+    """A stage that runs and keeps all patches."""
+
+    def __init__(self, after: int, *, needs_attention: bool) -> None:
+        self.after, self.needs_attention = after, needs_attention
+
+    def __call__(self, trace):
+        return torch.arange(16).expand(len(trace.x), 16)
+
+
+@pytest.mark.parametrize("needs_attention", [True, False])
+def test_a_stage_that_keeps_every_token_changes_nothing(model, needs_attention):
+    """The same law where stages do run: their own attention forward, their gather, and every token kept."""
+    images = tiny_images()
+    with torch.inference_mode():
+        dense = model(images)
+        with pruned(model, LAYOUTS["zero_tprune"]):
+            for index in (0, 2):
+                model.blocks[index].stage = KeepEverything(index + 1, needs_attention=needs_attention)
+            torch.testing.assert_close(model(images), dense, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", LAYOUTS)
+def test_leaving_restores_the_model_bit_for_bit(model, method):
+    images, blocks, weights = tiny_images(), list(model.blocks), copy.deepcopy(model.state_dict())
+    with torch.inference_mode():
+        dense = model(images)
+        with pruned(model, LAYOUTS[method]):
+            assert not torch.equal(model(images), dense)
+        assert torch.equal(model(images), dense)
+    assert all(one is two for one, two in zip(model.blocks, blocks, strict=True))
+    assert all(torch.equal(weights[key], tensor) for key, tensor in model.state_dict().items())
+
+
+def test_an_error_inside_restores_the_model_too():
+    model, images = tiny_vit(), tiny_images()
+    dense = model(images)
+    with pytest.raises(RuntimeError, match="on the way"), pruned(model, LAYOUTS["zero_tprune"]):
+        raise RuntimeError("on the way")
+    assert torch.equal(model(images), dense)
+
+
+@pytest.mark.parametrize("method", LAYOUTS)
+def test_the_blocks_see_the_tokens_that_the_closed_form_counts(model, method):
+    config = LAYOUTS[method]
+    seen = {}
+    hooks = [
+        block.attn.qkv.register_forward_pre_hook(lambda _, x, n=n: seen.update({n: x[0].shape[1]}))
+        for n, block in enumerate(model.blocks)
+    ]
+    with pruned(model, config) as pruning:
+        model(tiny_images())
+        counted = pruning.tokens_per_block
+    for hook in hooks:
+        hook.remove()
+    assert tuple(seen.values()) == counted == config.cost(read_architecture(model)).tokens_per_block
+
+
+def test_blocks_without_a_stage_keep_fused_attention(monkeypatch):
+    model = tiny_vit()
+    calls = []
+    fused = nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        nn.functional, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or fused(*a, **k)
+    )
+    with pruned(model, ZeroTPrune(after=(2,), keep_rate=(0.5,), s=0)):
+        model(tiny_images())
+    assert len(calls) == 3
+    calls.clear()
+    with pruned(model, RandomDrop(after=(2,), keep_rate=(0.5,))):
+        model(tiny_images())
+    assert len(calls) == 4
+
+
+def test_the_trace_names_the_patches_of_the_image_that_stay():
+    model, images = tiny_vit(), tiny_images()
+    with pruned(model, ZeroTPrune(after=(1, 3), keep_rate=(0.7, 0.6), s=2), trace=True) as pruning:
+        model(images)
+        first, second = pruning.kept[1], pruning.kept[3]
+    assert (first.shape[1], second.shape[1]) == (9, 3)  # floor(16 * 0.7) - 2, floor(9 * 0.6) - 2
+    for early, late in zip(first.tolist(), second.tolist(), strict=True):
+        assert set(late) <= set(early) <= set(range(16))
+        assert late == sorted(late)
+
+
+def test_random_drop_keeps_the_same_tokens_of_an_image_in_any_batch():
+    model, images = tiny_vit(), tiny_images(16)
+    with pruned(model, RandomDrop(after=(1,), keep_rate=(0.5,), seed=5), trace=True) as pruning:
+        pruning.image_ids = torch.arange(50, 66)
+        model(images)
+        together = pruning.kept[1]
+        pruning.kept, pruning.image_ids = {}, torch.tensor([57])
+        model(images[7:8])
+        assert torch.equal(pruning.kept[1][0], together[7])
+        assert len({tuple(row) for row in together.tolist()}) > 1
+
+
+def test_image_ids_of_another_number_are_refused():
+    model = tiny_vit()
+    with pruned(model, RandomDrop(after=(1,), keep_rate=(0.5,))) as pruning:
+        pruning.image_ids = torch.arange(3)
+        with pytest.raises(InvalidInput, match="must name 4 images"):
+            model(tiny_images(4))
+
+
+def test_a_model_pruned_for_good_keeps_its_weights_keys_copies_and_trains():
+    model, images = tiny_vit(), tiny_images()
+    keys = list(model.state_dict())
+    assert prune(model, LAYOUTS["zero_tprune"]) is model
+    pruned_once = model(images)
+    assert list(model.state_dict()) == keys
+    torch.testing.assert_close(copy.deepcopy(model)(images), pruned_once)
+    saved = io.BytesIO()
+    torch.save(model, saved)
+    saved.seek(0)
+    torch.testing.assert_close(torch.load(saved, weights_only=False)(images), pruned_once)
+    model.train()(images).sum().backward()
+    assert model.blocks[3].mlp.fc1.weight.grad.abs().sum() > 0
+
+
+def test_a_copy_of_a_pruned_model_has_weights_of_its_own():
+    model, images = prune(tiny_vit(), LAYOUTS["random_drop"]), tiny_images()
+    before = model(images)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    torch.testing.assert_close(model(images), before)
+    assert twin(images).abs().sum() == 0
+
+
+@pytest.mark.parametrize("ending", ["json", "yaml"])
+def test_a_layout_file_prunes_as_its_layout_does(tmp_path, ending):
+    path, images = tmp_path / f"layout.{ending}", tiny_images()
+    write_layout(layout_document(LAYOUTS["zero_tprune"]), path)
+    torch.testing.assert_close(prune(tiny_vit(), path)(images), prune(tiny_vit(), LAYOUTS["zero_tprune"])(images))
+
+
+def test_a_pruned_model_is_not_pruned_again():
+    model = prune(tiny_vit(), LAYOUTS["random_drop"])
+    with pytest.raises(InvalidInput, match="is pruned already"), pruned(model, LAYOUTS["zero_tprune"]):
+        pass
+
+
+def test_layers_the_model_does_not_have_are_refused_and_nothing_is_changed():
+    model = tiny_vit()
+    blocks = list(model.blocks)
+    with pytest.raises(InvalidInput, match="has only 4 blocks"):
+        prune(model, RandomDrop(after=(2, 9), keep_rate=(0.5, 0.5)))
+    assert all(one is two for one, two in zip(model.blocks, blocks, strict=True))
+
+
+def test_pruning_after_the_last_block_is_allowed_with_a_warning():
+    model = tiny_vit()
+    with pytest.warns(UserWarning, match="saves nothing but the final norm"):
+        prune(model, RandomDrop(after=(4,), keep_rate=(0.5,)))
+    assert model(tiny_images()).shape == (4, 5)
+
+
+def test_an_attention_mask_is_refused():
+    model = prune(tiny_vit(), LAYOUTS["random_drop"])
+    with pytest.raises(InvalidInput, match="no attention mask"):
+        model(tiny_images(), attn_mask=torch.zeros(17, 17))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("resnet10t", "ResNet"),
+        ("tnt_s_patch16_224", "TNT"),
+        ("swin_tiny_patch4_window7_224", "SwinTransformer"),
+        ("eva02_tiny_patch14_224", "Eva"),
+        ("vit_small_r26_s32_224", "its stem is a HybridEmbed"),
+        ("vit_base_patch16_siglip_224", "it pools with 'map'"),
+    ],
+)
+def test_other_architectures_are_refused_by_name_with_what_is_supported(name, reason):
+    model = timm.create_model(name, pretrained=False, num_classes=2)
+    with pytest.raises(UnsupportedModel, match="supported is a timm VisionTransformer") as error:
+        read_architecture(model)
+    assert name in str(error.value)
+    assert reason in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"attn_layer": "diff"}, "its attention is DiffAttention"),
+        ({"scale_attn_norm": True}, "it normalises inside its attention"),
+        ({"scale_mlp_norm": True}, "its MLP normalises"),
+        ({"norm_layer": "rmsnorm"}, "it normalises with RmsNorm"),
+        ({"global_pool": "max"}, "it pools with 'max'"),
+    ],
+)
+def test_details_that_the_closed_form_does_not_count_are_refused(arguments, reason):
+    with pytest.raises(UnsupportedModel, match=reason):
+        read_architecture(tiny_vit(**arguments))

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from objectives.evaluator import Evaluator
+from search import Execution, Study
+from search.config import SAMPLERS
+from search.executors import LocalExecutor, Outcome, measure_safely
+from search.interruption import Interrupted
+from search.workbench import Workbench
+from spaces import Proposal, PrunefrontError, RandomDrop
+from spaces.problem import Problem
+from storage import StudyOwned, StudyState, TrialState
+from storage.lease import new_owner
+
+LOCAL = Execution(executor="local")
+
+
+def create(place, db, *, n_trials=12, **changes) -> Study:
+    return Study.create(n_trials=n_trials, db=db, **place.settings(**changes))
+
+
+def story(study: Study) -> list:
+    """Tell what was proposed and what came of it, without times and places."""
+    return [
+        (
+            t.number,
+            t.state,
+            t.params,
+            t.config,
+            t.duplicate_of,
+            t.measurement and (t.measurement.values, t.measurement.outcomes),
+        )
+        for t in study.trials()
+    ]
+
+
+class ShuffledExecutor(LocalExecutor):
+    """Several workers of any speed: measures for real, and hands results out in an order of its own."""
+
+    def __init__(self, make_evaluator, *, threads: int, n_workers: int, seed: int) -> None:
+        super().__init__(make_evaluator, threads=threads)
+        self._n_workers, self._chance, self._jobs = n_workers, random.Random(seed), []
+
+    def has_room(self) -> bool:
+        return len(self._jobs) < self._n_workers
+
+    def submit(self, number, config) -> None:
+        self._jobs.append((number, config))
+
+    def next_outcome(self, timeout_s: float) -> Outcome | None:
+        if not self._jobs:
+            return None
+        return measure_safely(self._ready(), *self._jobs.pop(self._chance.randrange(len(self._jobs))))
+
+
+class StopAfter:
+    """Asks a search to stop once so many trials are finished."""
+
+    def __init__(self, n_finished: int) -> None:
+        self._limit, self._n_finished = n_finished, 0
+
+    def watch(self, progress) -> None:
+        self._n_finished = progress.n_finished
+
+    def requested(self) -> bool:
+        return self._n_finished >= self._limit
+
+
+@pytest.mark.parametrize("budget", ["65%", "50%:90%"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_trials_do_not_depend_on_which_worker_was_faster(place, tmp_path, monkeypatch, sampler, budget):
+    stories = []
+    for n_workers in (1, 2, 4):
+        study = create(place, f"sqlite:///{tmp_path}/{n_workers}.db", sampler=sampler, budget=budget, n_trials=14)
+        monkeypatch.setattr(
+            Workbench,
+            "start",
+            lambda self, _, n=n_workers: ShuffledExecutor(self.evaluator, threads=1, n_workers=n, seed=n),
+        )
+        study.run(execution=LOCAL)
+        stories.append(story(study))
+    assert stories[0] == stories[1] == stories[2]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(place, tmp_path, sampler):
+    n_trials = 40 if sampler == "nsga2" else 16
+    whole = create(place, f"sqlite:///{tmp_path}/whole.db", sampler=sampler, n_trials=n_trials)
+    whole.run(execution=LOCAL)
+
+    stopped = create(place, f"sqlite:///{tmp_path}/stopped.db", sampler=sampler, n_trials=n_trials)
+    for stop_after in (5, 9):
+        stop = StopAfter(stop_after)
+        with pytest.raises(Interrupted, match="finished; go on with prunefront resume small"):
+            stopped.run(execution=LOCAL, on_progress=stop.watch, stop_requested=stop.requested)
+        assert stopped.record.state is StudyState.INTERRUPTED
+        assert TrialState.RUNNING not in {trial.state for trial in stopped.trials()}
+    Study.open("small", db=f"sqlite:///{tmp_path}/stopped.db").run(execution=LOCAL)
+    assert story(stopped) == story(whole)
+    assert stopped.record.state is StudyState.FINISHED
+
+
+def test_asking_for_more_trials_goes_on_as_if_they_had_been_asked_for_at_once(place, tmp_path):
+    whole = create(place, f"sqlite:///{tmp_path}/whole.db", n_trials=15)
+    whole.run(execution=LOCAL)
+    first = create(place, f"sqlite:///{tmp_path}/first.db", n_trials=9)
+    first.run(execution=LOCAL)
+    first.run(n_trials=15, execution=LOCAL)
+    assert story(first) == story(whole)
+    with pytest.raises(PrunefrontError, match="15 trials were proposed already"):
+        first.run(n_trials=10, execution=LOCAL)
+
+
+def test_no_trial_over_the_budget_is_evaluated(place, db):
+    study = create(place, db, budget="40%", n_trials=30, space={"s": 0})
+    progress = study.run(execution=LOCAL)
+    limit = study.record.budget_high_gflops
+    assert all(trial.gflops <= limit for trial in study.trials())
+    assert all(trial.measurement.gflops == trial.gflops for trial in study.trials())
+    assert progress.n_over_budget == sum(trial.drawn_gflops > limit for trial in study.trials()) > 0
+
+
+def test_a_space_that_breaks_its_budget_is_stopped_before_anything_is_evaluated(place, db, monkeypatch):
+    dear = RandomDrop(after=(1,), keep_rate=(0.99,))
+    study = create(place, db, budget="40%")
+    monkeypatch.setattr(
+        Problem, "propose", lambda self, _: Proposal(dear, dear.cost(self.architecture), drawn_gflops=1.0)
+    )
+    with pytest.raises(PrunefrontError, match=r"over the budget of .* it is not evaluated"):
+        study.run(execution=LOCAL)
+    assert study.trials() == []
+    assert study.record.state is StudyState.FAILED
+
+
+def test_equal_candidates_are_measured_once(place, db, monkeypatch):
+    measured = Counter()
+    measure = Evaluator.measure
+    monkeypatch.setattr(
+        Evaluator, "measure", lambda self, config: measured.update([config.canonical_json()]) or measure(self, config)
+    )
+    # Whatever is drawn, only the number of layers, one or two, makes a difference.
+    few = {"keep_rate": 0.9, "iterations": 1, "s": 0, "n_layers": {"kind": "int", "low": 1, "high": 2}}
+    few |= {"after": {"kind": "int", "low": 1, "high": 2}}
+    study = create(place, db, sampler="random", budget="99%", n_trials=20, space=few)
+    progress = study.run(execution=LOCAL)
+    trials = study.trials()
+    assert progress.n_complete == 20
+    assert progress.n_duplicates == sum(trial.duplicate_of is not None for trial in trials) >= 15
+    assert sum(measured.values()) == len({trial.digest for trial in trials}) == 20 - progress.n_duplicates
+    for trial in trials:
+        if trial.duplicate_of is not None:
+            assert trial.measurement == trials[trial.duplicate_of].measurement
+            assert trials[trial.duplicate_of].duplicate_of is None
+
+
+def test_a_failing_candidate_is_recorded_with_its_reason_and_never_scores(place, db, monkeypatch):
+    measure = Evaluator.measure
+
+    def sometimes(self, config):
+        if config.after[0] % 2 == 0:
+            raise ArithmeticError("an even layer")
+        return measure(self, config)
+
+    monkeypatch.setattr(Evaluator, "measure", sometimes)
+    study = create(place, db, sampler="random", n_trials=16)
+    progress = study.run(execution=LOCAL)
+    failed = [trial for trial in study.trials() if trial.state is TrialState.FAILED]
+    assert progress.n_failed == len(failed) > 0
+    assert all(trial.error == "ArithmeticError: an even layer" for trial in failed)
+    assert all("in sometimes" in trial.traceback for trial in failed)
+    assert all(trial.measurement is None for trial in failed)
+    assert not {trial.number for trial in failed} & {trial.number for trial in study.front()}
+    assert study.record.state is StudyState.FINISHED
+
+
+def test_a_search_in_which_everything_fails_stops(place, db, monkeypatch):
+    def never(self, config):
+        raise ArithmeticError("always")
+
+    monkeypatch.setattr(Evaluator, "measure", never)
+    study = create(place, db, n_trials=50)
+    with pytest.raises(PrunefrontError, match=r"20 candidates failed one after another, the last with: .*always"):
+        study.run(execution=LOCAL)
+    assert study.record.state is StudyState.FAILED
+    assert "always" in study.record.error
+
+
+def test_a_second_driver_is_refused_while_the_first_lives(place, db):
+    study = create(place, db)
+    holder = new_owner()
+    study._store.take_lease(study._id, holder, 60)
+    with pytest.raises(StudyOwned, match="is being driven by"):
+        Study.open("small", db=db).run(execution=LOCAL)
+    assert study.trials() == []
+
+
+DRIVER = """
+import sys
+from search import Execution, Study
+study = Study.open("small", db=sys.argv[1])
+study.run(execution=Execution(executor="local"), on_progress=lambda p: print(p.n_finished, flush=True))
+"""
+
+
+def test_a_driver_that_is_killed_loses_no_finished_trial(place, tmp_path):
+    whole = create(place, f"sqlite:///{tmp_path}/whole.db", n_trials=40)
+    whole.run(execution=LOCAL)
+    db = f"sqlite:///{tmp_path}/killed.db"
+    killed = create(place, db, n_trials=40)
+    with subprocess.Popen([sys.executable, "-c", DRIVER, db], stdout=subprocess.PIPE, text=True) as driver:
+        for line in driver.stdout:
+            if int(line) >= 10:
+                break
+        os.kill(driver.pid, signal.SIGKILL)
+    finished = {trial.number: trial for trial in killed.trials() if trial.state is TrialState.COMPLETE}
+    assert len(finished) >= 10
+    assert killed.record.owner is None  # its process is gone, so nobody has to wait for the lease
+    Study.open("small", db=db).run(execution=LOCAL)
+    assert story(killed) == story(whole)
+    for trial in killed.trials():
+        if trial.number in finished:
+            assert trial.finished_at == finished[trial.number].finished_at
+            assert trial.attempts == finished[trial.number].attempts
+
+
+def test_the_drivers_own_share_of_the_time_is_counted(place, db):
+    started = time.perf_counter()
+    progress = create(place, db).run(execution=LOCAL)
+    assert set(progress.seconds) >= {"asking", "recording", "telling", "waiting"}
+    assert 0 < sum(progress.seconds.values()) <= time.perf_counter() - started
+    assert 0 < progress.overhead_share < 1

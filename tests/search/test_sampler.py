@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from search.config import SAMPLERS
+from search.sampler import Asked, Sampler, Told
+from spaces.domains import Choice, FloatRange, IntRange, Parameter
+
+PARAMETERS = (
+    Parameter("a", FloatRange(low=0.0, high=1.0)),
+    Parameter("b", FloatRange(low=0.001, high=10.0, log=True)),
+    Parameter("n", IntRange(low=1, high=9)),
+    Parameter("c", Choice(values=("x", "y", True))),
+)
+LOOK_AHEAD = 4
+N = {"random": 30, "tpe": 40, "nsga2": 75, "gp": 20}
+
+
+def merit(params) -> float:
+    return -((params["a"] - 0.3) ** 2) - math.log(params["b"]) ** 2 / 50 - abs(params["n"] - 4) / 9
+
+
+def told_for(asked: Asked) -> Told:
+    failed = asked.number % 11 == 7
+    return Told(None if failed else merit(asked.params), asked.params["a"])
+
+
+def make(kind: str, *, seed: int = 1, is_front: bool = False) -> Sampler:
+    return Sampler(kind, PARAMETERS, seed=seed, is_front=is_front)
+
+
+def run(sampler: Sampler, asked: list[Asked], until: int) -> list[Asked]:
+    """Go on as the loop does: exactly one result is told before each further ask."""
+    for number in range(len(asked), until):
+        if number >= LOOK_AHEAD:
+            sampler.tell(number - LOOK_AHEAD, told_for(asked[number - LOOK_AHEAD]))
+        asked.append(sampler.ask(number))
+    return asked
+
+
+@pytest.mark.parametrize("is_front", [False, True], ids=["one budget", "front"])
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_the_same_seed_and_results_give_the_same_proposals(kind, is_front):
+    n = N[kind] // 2
+    first = run(make(kind, is_front=is_front), [], n)
+    assert run(make(kind, is_front=is_front), [], n) == first
+    assert run(make(kind, seed=2, is_front=is_front), [], 3) != first[:3]
+
+
+@pytest.mark.parametrize("is_front", [False, True], ids=["one budget", "front"])
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_a_restored_sampler_goes_on_as_if_it_had_never_stopped(kind, is_front):
+    n = N[kind]
+    whole = run(make(kind, is_front=is_front), [], n)
+    stopped = make(kind, is_front=is_front)
+    asked = run(stopped, [], n // 2 + 3)
+    n_told = len(asked) - LOOK_AHEAD
+    restored = make(kind, is_front=is_front)
+    restored.restore([(each, told_for(each)) for each in asked[:n_told]], asked[n_told:], stopped.study_attrs)
+    assert run(restored, list(asked), n) == whole
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_every_parameter_is_drawn_within_its_domain(kind):
+    for asked in run(make(kind), [], 12):
+        assert 0 <= asked.params["a"] <= 1
+        assert 0.001 <= asked.params["b"] <= 10
+        assert asked.params["n"] in range(1, 10)
+        assert asked.params["c"] in ("x", "y", True)
+
+
+def test_what_is_told_is_learnt_from():
+    asked = run(make("tpe"), [], 60)
+    early, late = ([merit(each.params) for each in part] for part in (asked[:20], asked[40:]))
+    assert sum(late) / 20 > sum(early) / 20
+
+
+def test_numbers_must_come_in_order():
+    sampler = make("random")
+    sampler.ask(0)
+    with pytest.raises(RuntimeError, match="trial 2 was to be drawn, but the sampler stands at 1"):
+        sampler.ask(2)

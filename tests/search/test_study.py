@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+from importlib import metadata
+
+import pytest
+import timm
+import torch
+
+from dashboard import plot_front
+from objectives.diagnosis import DenseTooLow
+from pruning import prune, pruned
+from search import Execution, SearchSettings, Study
+from spaces import BudgetUnsatisfiable, InvalidInput, PrunefrontError, parse_layout
+from storage import MeasurementKind, StudyState, TrialState
+
+LOCAL = Execution(executor="local")
+
+
+@pytest.fixture(scope="module")
+def finished(place, tmp_path_factory):
+    db = f"sqlite:///{tmp_path_factory.mktemp('finished')}/test.db"
+    with Study.create(n_trials=25, db=db, **place.settings(budget="50%:90%")) as study:
+        study.run(execution=LOCAL)
+        study.confirm(execution=LOCAL)
+        yield study
+
+
+def test_the_whole_way_from_settings_to_a_pruned_model(finished, place, tmp_path):
+    record = finished.record
+    assert record.state is StudyState.FINISHED
+    assert {trial.state for trial in finished.trials()} == {TrialState.COMPLETE}
+    front = finished.front()
+    assert len(front) >= 3
+    costs, values = zip(*((t.gflops, t.measurement.values["top1_pct"].value) for t in front), strict=True)
+    assert list(costs) == sorted(costs)
+    assert list(values) == sorted(values)
+    assert all(0.95 * record.budget_low_gflops <= cost <= record.budget_high_gflops for cost in costs)
+
+    finished.export(tmp_path / "best.json")
+    model = timm.create_model(place.model, pretrained=True).eval()
+    inputs = torch.randn(2, 3, 32, 32)
+    with pruned(model, parse_layout(finished.best().config)):
+        expected = model(inputs)
+    torch.testing.assert_close(prune(model, tmp_path / "best.json")(inputs), expected)
+
+
+def test_the_front_is_confirmed_on_images_that_the_search_never_saw(finished):
+    record = finished.record
+    assert record.provenance.search_list_hash != record.provenance.confirm_list_hash
+    for trial in finished.front():
+        assert trial.measurement.image_list_hash == record.provenance.search_list_hash
+        assert trial.confirmation.image_list_hash == record.provenance.confirm_list_hash
+    dense = finished.dense(MeasurementKind.CONFIRM)
+    assert dense.image_list_hash == record.provenance.confirm_list_hash
+    comparison, kind = finished.compare(finished.best().number, "dense")
+    assert (kind, comparison.n_images) == (MeasurementKind.CONFIRM, 40)
+
+
+def test_confirming_again_measures_nothing_again(finished):
+    before = [trial.confirmation for trial in finished.front()]
+    assert [trial.confirmation for trial in finished.confirm()] == before
+
+
+def test_other_trials_can_be_confirmed_by_number(finished):
+    number = next(trial.number for trial in finished.trials() if trial.confirmation is None)
+    (confirmed,) = finished.confirm([number], execution=LOCAL)
+    assert confirmed.number == number
+    assert confirmed.confirmation is not None
+
+
+def test_the_dataframe_and_the_figure_are_made_from_the_study(finished):
+    table = finished.trials_dataframe()
+    assert len(table) == 25
+    assert table["confirmed_top1_pct"].notna().sum() >= len(finished.front())
+    assert len(plot_front(finished).data) >= 4
+
+
+def test_provenance_is_kept(finished, place):
+    provenance = finished.record.provenance
+    assert provenance.versions["torch"] == metadata.version("torch")
+    assert len(provenance.weights_digest) == 16
+    assert finished.changed_versions() == []
+    assert finished.settings.model.name == place.model
+
+
+def test_settings_survive_the_store(place, db):
+    settings = SearchSettings.parse(
+        place.settings(space={"s": 0, "keep_rate": {"kind": "float", "low": 0.5, "high": 0.9}})
+    )
+    study = Study.create(settings, n_trials=3, db=db)
+    assert Study.open("small", db=db).settings == settings
+    study.run(execution=LOCAL)
+    assert all(set(trial.config["s"]) == {0} for trial in study.trials())
+
+
+def test_agreement_needs_no_labels(place, db):
+    settings = place.settings(metric="agreement")
+    del settings["data"]["labels"]
+    study = Study.create(n_trials=5, db=db, **settings)
+    study.run(execution=LOCAL)
+    assert set(study.best().measurement.values) == {"agreement_pct", "kl_nats"}
+    assert study.compare(study.best().number, "dense")[0].only_first == 0
+
+
+def test_by_default_half_of_a_small_data_set_is_searched_on(place, db):
+    settings = place.settings()
+    for name in ("n_search", "n_confirm"):
+        del settings["data"][name]
+    said = []
+    Study.create(n_trials=1, db=db, say=said.append, **settings)
+    assert any("45 to search on, 45 others to confirm on" in line for line in said)
+    assert any("satisfiable: layouts of this space cost" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"budget": "1%"}, BudgetUnsatisfiable, "layouts of this space cost"),
+        ({"budget": "much"}, InvalidInput, "a budget is"),
+        ({"expect_top1": 99.9}, DenseTooLow, "not the 99.9 % expected"),
+        ({"metric": "top5"}, InvalidInput, "metric"),
+        ({"sampler": "magic"}, InvalidInput, "sampler"),
+        ({"study": "a name/with strokes"}, InvalidInput, "study"),
+        ({"preset": "huge"}, InvalidInput, "presets of zero_tprune are paper, full"),
+        ({"space": {"keeprate": 1}}, InvalidInput, "did you mean keep_rate"),
+        ({"space": {"n_layers": 9}}, InvalidInput, "has 6 blocks"),
+        ({"device": "cuda"}, InvalidInput, "torch finds no GPU"),
+        ({"model": {"name": "nothing"}}, InvalidInput, "nothing"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_and_nothing_is_written(place, tmp_path, changes, error, message):
+    if changes.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(error, match=message) as raised:
+        Study.create(n_trials=3, db=f"sqlite:///{tmp_path}/none.db", **place.settings(**changes))
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({"n_search": 91}, "91 search images are asked for, but the data has 90"),
+        ({"n_search": 60, "n_confirm": 31}, "60 search and 31 confirm images are asked for"),
+    ],
+)
+def test_fewer_images_than_asked_for_is_refused(place, db, counts, message):
+    settings = place.settings()
+    settings["data"] |= {"n_confirm": 0} | counts
+    with pytest.raises(InvalidInput, match=message):
+        Study.create(n_trials=3, db=db, **settings)
+
+
+def test_a_taken_name_is_refused_before_anything_is_loaded(place, db):
+    Study.create(n_trials=1, db=db, **place.settings())
+    with pytest.raises(InvalidInput, match=r"there is a study 'small' .* already"):
+        Study.create(n_trials=1, db=db, **place.settings(model={"name": "no such model"}))
+
+
+def test_changed_weights_or_images_are_noticed_on_resume(place, db, tmp_path):
+    import shutil
+
+    copy = tmp_path / "model"
+    shutil.copytree(place.model.removeprefix("local-dir:"), copy)
+    Study.create(n_trials=3, db=db, **place.settings(model={"name": f"local-dir:{copy}"}))
+    model = timm.create_model(f"local-dir:{copy}", pretrained=True)
+    with torch.no_grad():
+        model.head.bias.add_(0.5)
+    import safetensors.torch
+
+    safetensors.torch.save_file(model.state_dict(), copy / "model.safetensors")
+    with pytest.raises(PrunefrontError, match="the weights of study 'small' have changed since it began"):
+        Study.open("small", db=db).run(execution=LOCAL)
+
+
+def test_a_study_without_confirm_images_says_so(place, db):
+    settings = place.settings()
+    settings["data"] |= {"n_confirm": 0}
+    study = Study.create(n_trials=3, db=db, **settings)
+    study.run(execution=LOCAL)
+    with pytest.raises(InvalidInput, match="keeps no images to confirm on"):
+        study.confirm(execution=LOCAL)
+
+
+def test_only_complete_trials_are_confirmed(place, db):
+    study = Study.create(n_trials=3, db=db, **place.settings())
+    with pytest.raises(InvalidInput, match="only complete trials can be confirmed"):
+        study.confirm(execution=LOCAL)
+
+
+def test_the_same_seed_gives_the_same_search_twice(place, tmp_path):
+    tables = []
+    for name in ("one", "two"):
+        study = Study.create(n_trials=10, db=f"sqlite:///{tmp_path}/{name}.db", **place.settings())
+        study.run(execution=LOCAL)
+        tables.append(
+            json.dumps(
+                [[t.params, t.config, t.measurement.values["top1_pct"].value] for t in study.trials()], default=str
+            )
+        )
+    assert tables[0] == tables[1]

@@ -1,0 +1,65 @@
+"""Records that tests make."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from objectives.metrics import Measurement
+from objectives.statistics import Estimate, pack, proportion_pct
+from spaces import ZeroTPrune
+from storage import NewStudy, NewTrial, Provenance
+from tests.tiny import DEIT_SMALL
+
+N_IMAGES = 40
+
+
+def new_study(name: str = "first", **changes) -> NewStudy:
+    values = {
+        "name": name,
+        "model": "deit_small_patch16_224",
+        "data": "/data/imagenet",
+        "method": "zero_tprune",
+        "sampler": "tpe",
+        "metric": "top1",
+        "seed": 0,
+        "look_ahead": 16,
+        "n_trials": 200,
+        "budget_low_gflops": None,
+        "budget_high_gflops": 3.0,
+        "dense_gflops": 4.608338304,
+        "spec": {"settings": {"study": name}, "architecture": DEIT_SMALL.model_dump(mode="json")},
+        "provenance": Provenance("w" * 16, "s" * 16, "c" * 16, "prunefront search", "host", {"python": "3.11"}),
+    }
+    return NewStudy(**(values | changes))
+
+
+def new_trial(number: int, gflops: float = 2.9, **changes) -> NewTrial:
+    config = ZeroTPrune(after=(3, 6), keep_rate=(0.7, 0.6))
+    values = {
+        "number": number,
+        "method": "zero_tprune",
+        "digest": f"{number:016x}",
+        "config": config.model_dump(mode="json"),
+        "params": {"n_layers": 2, "after_1": 3, "feature": "key", "v_min": 0.01},
+        "gflops": gflops,
+        "overhead_gflops": 0.01,
+        "drawn_gflops": gflops + 0.5,
+    }
+    return NewTrial(**(values | changes))
+
+
+def measurement(n_right: int, *, n_images: int = N_IMAGES, image_list_hash: str = "s" * 16) -> Measurement:
+    outcomes = np.arange(n_images) < n_right
+    return Measurement(
+        n_images=n_images,
+        image_list_hash=image_list_hash,
+        values={
+            "top1_pct": proportion_pct(n_right, n_images),
+            "agreement_pct": proportion_pct(n_right, n_images),
+            "kl_nats": Estimate(0.25),
+        },
+        outcomes={"top1_pct": pack(outcomes), "agreement_pct": pack(outcomes)},
+        macs=2_900_000_001,
+        tokens_per_block=(197, 120),
+        seconds=1.5,
+    )

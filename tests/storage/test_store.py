@@ -1,0 +1,299 @@
+"""One suite for every kind of database."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
+
+from spaces import InvalidInput
+from storage import MeasurementKind, Store, StudyOwned, StudyState, TrialState
+from storage.database import SCHEMA_VERSION, DatabaseError, NoDatabase
+from storage.lease import new_owner
+from storage.schema import metadata
+from tests.privileges import run_restricted
+from tests.storage.records import measurement, new_study, new_trial
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/test.db"
+
+
+@pytest.fixture
+def store(url):
+    with Store(url, create=True) as made:
+        yield made
+
+
+@pytest.fixture
+def study(store):
+    return store.create_study(new_study())
+
+
+def test_a_study_reads_back_as_it_was_made(store):
+    new = new_study(seed=2**40, budget_low_gflops=2.0)
+    found = store.create_study(new)
+    assert {name: getattr(found, name) for name in vars(new)} == vars(new)
+    assert found.state is StudyState.CREATED
+    assert found.created_at.utcoffset().total_seconds() == 0
+    assert store.studies() == [found]
+
+
+def test_a_taken_name_is_refused_with_what_to_do(store, study):
+    with pytest.raises(InvalidInput, match=r"there is a study 'first'.*prunefront resume first.*--study"):
+        store.create_study(new_study())
+    assert len(store.studies()) == 1
+
+
+def test_an_unknown_study_lists_those_there_are(store, study):
+    store.create_study(new_study("second"))
+    with pytest.raises(InvalidInput, match=r"no study 'third' .*; there are: second, first"):
+        store.study("third")
+
+
+def test_a_trial_goes_through_its_life(store, study):
+    new = new_trial(0, sampler_attrs={"generation": 3})
+    store.add_trial(study.id, new, {"parents": [1, 2]})
+    waiting = store.trial(study.id, 0)
+    assert {name: getattr(waiting, name) for name in vars(new)} == vars(new)
+    assert (waiting.state, waiting.attempts, waiting.measurement) == (TrialState.WAITING, 0, None)
+    assert store.study("first").sampler_attrs == {"parents": [1, 2]}
+
+    store.start_trial(study.id, 0)
+    running = store.trial(study.id, 0)
+    assert (running.state, running.attempts) == (TrialState.RUNNING, 1)
+
+    store.finish_trial(study.id, 0, measurement(30), "host:1")
+    done = store.trial(study.id, 0)
+    assert (done.state, done.worker, done.measurement) == (TrialState.COMPLETE, "host:1", measurement(30))
+    assert waiting.created_at <= running.started_at <= done.finished_at
+
+
+def test_a_failed_trial_keeps_its_reason_and_has_no_measurement(store, study):
+    store.add_trial(study.id, new_trial(0))
+    store.fail_trial(study.id, 0, "NonFiniteOutputs: NaN", "Traceback ...", "host:1")
+    failed = store.trial(study.id, 0)
+    assert (failed.state, failed.error, failed.traceback) == (
+        TrialState.FAILED,
+        "NonFiniteOutputs: NaN",
+        "Traceback ...",
+    )
+    assert failed.measurement is None
+
+
+def test_a_finished_trial_is_not_finished_again(store, study):
+    store.add_trial(study.id, new_trial(0))
+    store.finish_trial(study.id, 0, measurement(30), "one")
+    with pytest.raises(StudyOwned, match="trial 0 is finished already"):
+        store.finish_trial(study.id, 0, measurement(31), "two")
+    with pytest.raises(StudyOwned, match="trial 0 is finished already"):
+        store.fail_trial(study.id, 0, "error", "", "two")
+    assert store.trial(study.id, 0).measurement == measurement(30)
+    with create_engine(store.url).connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM measurements")).scalar() == 1
+
+
+def test_a_duplicate_shares_the_measurements_of_the_trial_it_equals(store, study):
+    for number, earlier in ((0, None), (1, None), (2, 1)):
+        store.add_trial(study.id, new_trial(number, duplicate_of=earlier))
+    store.finish_trial(study.id, 1, measurement(35), "w")
+    store.finish_trial(study.id, 2, None, "known")
+    store.add_measurement(study.id, 1, MeasurementKind.CONFIRM, measurement(33))
+    duplicate = store.trial(study.id, 2)
+    assert (duplicate.measurement, duplicate.confirmation) == (measurement(35), measurement(33))
+
+
+def test_dense_measurements_are_told_apart_by_their_images(store, study):
+    assert store.dense(study.id, MeasurementKind.SEARCH) is None
+    store.add_measurement(study.id, None, MeasurementKind.SEARCH, measurement(38))
+    store.add_measurement(study.id, None, MeasurementKind.CONFIRM, measurement(37))
+    assert store.dense(study.id, MeasurementKind.SEARCH) == measurement(38)
+    assert store.dense(study.id, MeasurementKind.CONFIRM) == measurement(37)
+
+
+def test_a_trial_number_is_unique_in_its_study(store, study):
+    other = store.create_study(new_study("second"))
+    store.add_trial(study.id, new_trial(0))
+    store.add_trial(other.id, new_trial(0))
+    with pytest.raises(Exception, match="UNIQUE"):
+        store.add_trial(study.id, new_trial(0))
+
+
+def test_a_trial_that_does_not_exist_names_those_that_do(store, study):
+    with pytest.raises(InvalidInput, match="no trials yet"):
+        store.trial(study.id, 0)
+    store.add_trial(study.id, new_trial(0))
+    with pytest.raises(InvalidInput, match="has trials 0 to 0, got 5"):
+        store.trial(study.id, 5)
+
+
+def test_trials_without_a_worker_go_back_to_waiting(store, study):
+    for number in range(3):
+        store.add_trial(study.id, new_trial(number))
+        store.start_trial(study.id, number)
+    store.finish_trial(study.id, 0, measurement(1), "w")
+    assert store.requeue_running(study.id) == 2
+    assert store.count_trials(study.id) == {TrialState.COMPLETE: 1, TrialState.WAITING: 2}
+
+
+def test_sql_can_ask_for_metrics_costs_and_states(store, study):
+    for number in range(3):
+        store.add_trial(study.id, new_trial(number, gflops=2.0 + number / 10))
+        store.finish_trial(study.id, number, measurement(20 + number), f"worker {number}")
+    query = """
+        SELECT trials.number, trials.gflops, metric_values.value, metric_values.low FROM trials
+        JOIN measurements ON measurements.trial_id = trials.id
+        JOIN metric_values ON metric_values.measurement_id = measurements.id
+        WHERE metric = 'top1_pct' AND state = 'complete' AND trials.gflops < 2.15 ORDER BY value DESC
+    """
+    with create_engine(store.url).connect() as connection:
+        rows = connection.execute(text(query)).all()
+    assert [(row.number, row.value) for row in rows] == [(1, 52.5), (0, 50.0)]
+    assert all(row.low < row.value for row in rows)
+
+
+# The lease
+
+
+def test_a_second_driver_is_refused_by_name(store, study):
+    first, second = new_owner(), new_owner()
+    store.take_lease(study.id, first, 60)
+    assert store.study("first").owner == first
+    with pytest.raises(StudyOwned, match=f"'first' is being driven by {first}"):
+        store.take_lease(study.id, second, 60)
+    store.take_lease(study.id, first, 60)
+
+
+def test_a_lease_that_was_given_back_or_has_run_out_can_be_taken(store, study):
+    first, second, third = new_owner(), new_owner(), new_owner()
+    store.take_lease(study.id, first, 60)
+    store.release_lease(study.id, first)
+    assert store.study("first").owner is None
+    store.take_lease(study.id, second, -1)
+    store.take_lease(study.id, third, 60)
+    with pytest.raises(StudyOwned, match="taken this study over"):
+        store.renew_lease(study.id, second, 60)
+    store.release_lease(study.id, second)
+    assert store.study("first").owner == third
+
+
+def test_a_driver_of_this_machine_that_has_ended_holds_nothing(store, study):
+    program = "from storage.lease import new_owner; print(new_owner())"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+    store.take_lease(study.id, ended, 3600)
+    assert store.study("first").owner is None
+    store.take_lease(study.id, new_owner(), 60)
+
+
+def test_of_a_driver_on_another_machine_only_the_lease_is_known(store, study):
+    store.take_lease(study.id, "elsewhere:1:abcd", 3600)
+    with pytest.raises(StudyOwned, match="elsewhere:1:abcd"):
+        store.take_lease(study.id, new_owner(), 60)
+
+
+# The database
+
+
+def test_readers_go_on_while_a_driver_writes(store, study, url):
+    stop, errors, n_reads = threading.Event(), [], [0]
+
+    def read():
+        with Store(url) as reader:
+            while not stop.is_set():
+                try:
+                    reader.trials(study.id)
+                    n_reads[0] += 1
+                except Exception as error:
+                    errors.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for number in range(150):
+        store.add_trial(study.id, new_trial(number))
+        store.finish_trial(study.id, number, measurement(3), "w")
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert errors == []
+    assert n_reads[0] > 3
+    assert len(store.trials(study.id)) == 150
+
+
+def test_the_migrations_make_the_tables_that_the_program_knows(store):
+    with create_engine(store.url).connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    assert ScriptDirectory("storage/migrations").get_current_head() == SCHEMA_VERSION
+
+
+def test_tables_of_another_version_are_refused(store, url):
+    with create_engine(url).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseError, match="has tables of version 9999, this prunefront knows version"):
+        Store(url)
+
+
+def test_somebody_elses_tables_are_left_alone(tmp_path):
+    with sqlite3.connect(tmp_path / "other.db") as other:
+        other.execute("CREATE TABLE studies (anything)")
+    with pytest.raises(DatabaseError, match="that it did not make"):
+        Store(f"sqlite:///{tmp_path}/other.db", create=True)
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path):
+    path = tmp_path / "notes.db"
+    path.write_text("dear diary, " * 100)
+    with pytest.raises(DatabaseError, match=r"cannot open .*file is not a database"):
+        Store(f"sqlite:///{path}", create=True)
+    assert path.read_text().startswith("dear diary")
+
+
+def test_a_missing_database_is_not_made_by_looking(tmp_path):
+    with pytest.raises(NoDatabase, match=r"there is no database .*none\.db"):
+        Store(f"sqlite:///{tmp_path}/none.db")
+    assert list(tmp_path.iterdir()) == []
+    empty = tmp_path / "empty.db"
+    sqlite3.connect(empty).close()
+    with pytest.raises(NoDatabase, match="holds no prunefront studies"):
+        Store(f"sqlite:///{empty}")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "a database URL is sqlite:///file.db or postgresql"),
+        ("mysql://x", "a database URL is"),
+        ("sqlite:////nowhere/at/all/x.db", "there is no folder /nowhere/at/all"),
+        ("sqlite:////tmp", "the database /tmp is no file"),
+        ("postgresql+nothing://x", "a database URL is"),
+    ],
+)
+def test_a_url_that_cannot_be_used_says_why(url, message):
+    with pytest.raises(InvalidInput, match=message) as error:
+        Store(url, create=True)
+    assert "\n" not in str(error.value)
+
+
+def test_a_read_only_folder_is_refused(tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    program = f"from storage import Store; Store('sqlite:///{locked}/x.db', create=True)"
+    code, _, err = run_restricted(sys.executable, "-c", program, cwd=tmp_path)
+    assert code == 1
+    assert "DatabaseError: cannot write to the folder" in err
+    assert list(locked.iterdir()) == []
+
+
+def test_closing_the_store_leaves_one_file(tmp_path):
+    with Store(f"sqlite:///{tmp_path}/x.db", create=True) as store:
+        store.create_study(replace(new_study()))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.db"]
