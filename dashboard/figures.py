@@ -130,7 +130,9 @@ def draw_front(data: FrontData) -> go.Figure:
 
 def front_page(figure: go.Figure) -> str:
     """Make one HTML file of a figure that needs nothing from outside."""
-    page: str = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
+    page: str = figure.to_html(
+        include_plotlyjs=True, full_html=True, default_height="95vh", config={"displaylogo": False}
+    )
     return page
 
 

@@ -25,6 +25,8 @@ __all__ = ["RayExecutor", "WorkersLost"]
 _N_RETRIES = 2  # of a candidate whose worker died; Ray starts the worker again
 _START_TIMEOUT_S = 600
 
+_Shared = list[ray.ObjectRef[LoadedModel]]  # inside a list, or Ray would fetch it for every call
+
 
 class WorkersLost(PrunefrontError):
     """Ray could not start or keep the workers."""
@@ -33,29 +35,32 @@ class WorkersLost(PrunefrontError):
 class _Worker:
     """One process that holds the model and the images."""
 
-    def __init__(self, loaded: LoadedModel, *, device: str, batch_size: int, threads: int) -> None:
+    def __init__(self, *, device: str, batch_size: int, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._loaded, self._device, self._batch_size = loaded, device, batch_size
+        self._device, self._batch_size = device, batch_size
         self._evaluator: Evaluator | None = None
         self._images_hash = ""
 
-    def measure_dense(self, images: PreparedImages) -> tuple[Measurement, DenseReference]:
-        return self._holding(images).measure_dense()
+    def measure_dense(self, model: _Shared, images: PreparedImages) -> tuple[Measurement, DenseReference]:
+        return self._holding(model, images).measure_dense()
 
-    def measure(self, number: int, config: PruningConfig, images: PreparedImages, reference: DenseReference) -> Outcome:
-        evaluator = self._holding(images)
+    def measure(
+        self, number: int, config: PruningConfig, model: _Shared, images: PreparedImages, reference: DenseReference
+    ) -> Outcome:
+        evaluator = self._holding(model, images)
         evaluator.compare_with(reference)
         return measure_safely(evaluator, number, config)
 
-    def _holding(self, images: PreparedImages) -> Evaluator:
-        # Images and reference come with every candidate, shared and uncopied: a worker that had to be started
-        # again knows nothing, and must not need to be told.
+    def _holding(self, model: _Shared, images: PreparedImages) -> Evaluator:
+        # All it takes comes with every candidate: a worker that had to be started again knows nothing, and must not
+        # need to be told. Images and reference are shared uncopied; the model is fetched when it is needed.
         if self._evaluator is None or self._images_hash != images.list_hash:
+            loaded = ray.get(model[0])
             self._evaluator = Evaluator(
-                self._loaded.model,
-                self._loaded.name,
+                loaded.model,
+                loaded.name,
                 images,
-                self._loaded.preprocessing,
+                loaded.preprocessing,
                 device=self._device,
                 batch_size=self._batch_size,
             )
@@ -76,15 +81,12 @@ class RayExecutor:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                configure_logging=False,
             )
         actor = ray.remote(
             num_cpus=threads, num_gpus=1 if device == "cuda" else 0, max_restarts=-1, max_task_retries=_N_RETRIES
         )(_Worker)
-        shared = ray.put(loaded)
-        self._workers = [
-            actor.remote(shared, device=device, batch_size=batch_size, threads=threads) for _ in range(n_workers)
-        ]
+        self._model = [ray.put(loaded)]
+        self._workers = [actor.remote(device=device, batch_size=batch_size, threads=threads) for _ in range(n_workers)]
         self._idle = list(self._workers)
         self._running: dict[Any, tuple[int, Any]] = {}  # the pending outcome -> number, worker
         self._images: Any = None
@@ -101,7 +103,7 @@ class RayExecutor:
         Raises:
             WorkersLost: no worker came up.
         """
-        done = self._workers[0].measure_dense.remote(self._images)
+        done = self._workers[0].measure_dense.remote(self._model, self._images)
         try:
             measurement, reference = ray.get(done, timeout=_START_TIMEOUT_S)
         except (RayActorError, GetTimeoutError) as error:
@@ -120,7 +122,7 @@ class RayExecutor:
     def submit(self, number: int, config: PruningConfig) -> None:
         """Give a candidate to a free worker."""
         worker = self._idle.pop(0)
-        done = worker.measure.remote(number, config, self._images, self._reference)
+        done = worker.measure.remote(number, config, self._model, self._images, self._reference)
         self._running[done] = number, worker
 
     def next_outcome(self, timeout_s: float) -> Outcome | None:

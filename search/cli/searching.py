@@ -137,7 +137,10 @@ def _go_on(study: Any, execution: Execution, output: Path, *, n_trials: int | No
     from search.interruption import stop_on_signal
 
     record = study.record
-    say(f"study {record.name}: {n_trials or record.n_trials} trials, {record.sampler}, seed {record.seed}")
+    say(
+        f"study {record.name}: {n_trials or record.n_trials} trials, {record.sampler}, seed {record.seed}; "
+        "starting its workers"
+    )
     line = ProgressLine(record.metric, record.budget_high_gflops)
     try:
         with stop_on_signal(say) as stop_requested:
