@@ -142,8 +142,9 @@ class RayExecutor:
         return outcome
 
     def close(self) -> None:
-        """End the workers, and Ray if it was started here."""
-        for worker in self._workers:
-            ray.kill(worker)
+        """End Ray if it was started here, and the workers with it; else the workers alone."""
         if self._owns_ray:
             ray.shutdown()
+            return
+        for worker in self._workers:
+            ray.kill(worker)

@@ -8,7 +8,7 @@ import click
 
 from search.cli.looking import print_front, trial_as_json
 from search.cli.options import db_option, execution_options, execution_settings, json_option
-from search.cli.output import print_json, say
+from search.cli.output import print_json, results_alone_on_stdout, say
 from search.config import Execution
 
 __all__ = ["confirm"]
@@ -34,7 +34,8 @@ def confirm(study: str, trials: tuple[int, ...], db: str, as_json: bool, **optio
     from search.study import Study
 
     with Study.open(study, db=db) as opened:
-        confirmed = opened.confirm(trials or None, execution=execution)
+        with results_alone_on_stdout():
+            confirmed = opened.confirm(trials or None, execution=execution)
         say(f"{len(confirmed)} trials are confirmed")
         if as_json:
             print_json([trial_as_json(trial) for trial in confirmed])

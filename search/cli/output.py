@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import click
 from tabulate import tabulate
 
-__all__ = ["print_json", "print_table", "say"]
+__all__ = ["print_json", "print_table", "results_alone_on_stdout", "say"]
 
 
 def say(line: str) -> None:
     """Tell the person something that is not the result."""
     click.echo(line, err=True)
+
+
+@contextmanager
+def results_alone_on_stdout() -> Iterator[None]:
+    """Send to stderr what libraries print meanwhile: Ray tells of lost workers on stdout."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def print_json(value: Any) -> None:

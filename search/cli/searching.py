@@ -23,7 +23,7 @@ from search.cli.options import (
     space_options,
     space_settings,
 )
-from search.cli.output import print_json, say
+from search.cli.output import print_json, results_alone_on_stdout, say
 from search.config import SAMPLERS, Execution, SearchSettings
 from spaces import InvalidInput
 
@@ -143,7 +143,7 @@ def _go_on(study: Any, execution: Execution, output: Path, *, n_trials: int | No
     )
     line = ProgressLine(record.metric, record.budget_high_gflops)
     try:
-        with stop_on_signal(say) as stop_requested:
+        with results_alone_on_stdout(), stop_on_signal(say) as stop_requested:
             progress = study.run(
                 n_trials=n_trials, execution=execution, on_progress=line, stop_requested=stop_requested
             )
@@ -156,7 +156,8 @@ def _go_on(study: Any, execution: Execution, output: Path, *, n_trials: int | No
     )
     if record.provenance.confirm_list_hash is not None:
         say("confirming the front on unseen images")
-        study.confirm(execution=execution)
+        with results_alone_on_stdout():
+            study.confirm(execution=execution)
     winner = study.export(output)
     if as_json:
         print_json(front_as_json(study) | {"winner": winner.number, "output": str(output)})
