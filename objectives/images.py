@@ -118,6 +118,7 @@ def prepare(
     transform: Callable[[Image.Image], Tensor],
     *,
     skip_bad: bool = False,
+    fewer_will_do: bool = False,
 ) -> tuple[PreparedImages, list[ListedImage]]:
     """Decode the first ``n`` usable images of a list.
 
@@ -127,13 +128,14 @@ def prepare(
         n: how many to take.
         transform: a PIL image to (channel, height, width) uint8.
         skip_bad: go on to the next image where one cannot be decoded.
+        fewer_will_do: take what is left, if it is not nothing, where fewer than ``n`` are.
 
     Returns:
         The images, and the candidates after the last one taken.
 
     Raises:
         BadImage: one cannot be decoded, and ``skip_bad`` is not set.
-        InvalidInput: fewer than ``n`` are left.
+        InvalidInput: fewer than ``n`` are left, or none.
     """
     taken: list[ListedImage] = []
     decoded: list[NDArray[np.uint8]] = []
@@ -160,7 +162,7 @@ def prepare(
                     skipped.append(image.name)
                 else:
                     raise result
-    if len(taken) < n:
+    if len(taken) < (1 if fewer_will_do else n):
         left_out = f", {len(skipped)} that cannot be decoded left out" if skipped else ""
         raise InvalidInput(f"{n} images are asked for, but only {len(taken)} are left{left_out}")
     prepared = PreparedImages(

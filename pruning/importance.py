@@ -84,7 +84,8 @@ def sharpen(attention: Tensor, temperature: float) -> Tensor:
     """
     if temperature == 1:
         return attention
-    powered = attention.pow(1 / temperature)
+    # Each row from its largest value down: the bare powers of a flat row would all be zero.
+    powered = (attention / attention.amax(dim=-1, keepdim=True)).pow(1 / temperature)
     return powered / powered.sum(dim=-1, keepdim=True)
 
 

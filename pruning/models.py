@@ -83,6 +83,10 @@ def load_model(
         model = timm.create_model(name, pretrained=with_weights, **(arguments or {})).eval()
     except (RuntimeError, ValueError, TypeError, AssertionError, OSError) as error:
         raise InvalidInput(f"cannot create {name}: {_one_line(error)}") from None
+    except KeyError as error:
+        raise InvalidInput(f"cannot create {name}: its config.json is not timm's, it lacks {error}") from None
+    if with_weights:
+        _refuse_altered_weights(name, model.pretrained_cfg, arguments or {})
     architecture = read_architecture(model, name)
     if checkpoint:
         _load_checkpoint(model, Path(checkpoint))
@@ -102,6 +106,19 @@ def weights_digest(model: nn.Module) -> str:
         digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _refuse_altered_weights(name: str, declared: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Refuse what timm allows: a fresh random classifier, or resampled positions, in a model's own weights."""
+    size = (declared.get("input_size") or (None,))[-1]
+    for argument, own in (("num_classes", declared.get("num_classes")), ("img_size", size)):
+        asked = arguments.get(argument)
+        if asked is not None and own is not None and asked != own:
+            option = {"num_classes": "--num-classes", "img_size": "--image-size"}[argument]
+            raise InvalidInput(
+                f"the weights of {name} are for {argument} {own}, and {asked} is asked for: leave {option} out, or "
+                f"give a checkpoint that fits"
+            )
 
 
 def _check_local_folder(place: str) -> None:

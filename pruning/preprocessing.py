@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import timm.data
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from spaces.errors import InvalidInput, describe_problems
@@ -36,7 +36,7 @@ class Preprocessing(BaseModel):
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
     mean: Triple
     std: Triple
-    crop_pct: float
+    crop_pct: Annotated[float, Field(gt=0, le=1)]
     crop_mode: Literal["center", "squash", "border"] = "center"
 
     @classmethod

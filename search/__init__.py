@@ -1,6 +1,6 @@
 """What to try next, and where it runs: searches from Python and from the command line.
 
-``Study`` is the notebook's entry; see docs/quickstart.md.
+``Study`` is the notebook's entry.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from spaces import InvalidInput
 from spaces.errors import describe_problems
 
-__all__ = ["SAMPLERS", "DataSettings", "Execution", "ModelSettings", "SearchSettings"]
+__all__ = ["SAMPLERS", "DataSettings", "Execution", "MeasuringSettings", "ModelSettings", "SearchSettings"]
 
 SAMPLERS = ("random", "tpe", "nsga2", "gp")
 SamplerName = Literal["random", "tpe", "nsga2", "gp"]
@@ -59,12 +59,26 @@ class DataSettings(_Settings):
     split: str | None = None
     n_search: Positive | None = None
     n_confirm: Annotated[int, Field(ge=0)] | None = None
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     skip_bad: bool = False
 
 
-class SearchSettings(_Settings):
-    """Everything that decides a study's trials and their results.
+class MeasuringSettings(_Settings):
+    """How a layout is measured.
+
+    Attributes:
+        batch_size: images of a forward pass.
+        threads: CPU threads of a worker; like the batch size it decides the last float bits.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    batch_size: Positive = 64
+    threads: Positive = 1
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+class SearchSettings(MeasuringSettings):
+    """Everything that decides a study's trials and their results, beside how they are measured.
 
     Attributes:
         study: its name.
@@ -77,13 +91,10 @@ class SearchSettings(_Settings):
         seed: of the proposals.
         look_ahead: proposals made before the first result is told. With the seed it decides every proposal, so
             that their sequence is the same for any number of workers up to it.
-        batch_size: images of a forward pass.
-        threads: CPU threads of a worker; like the batch size it decides the last float bits.
-        device: ``cpu`` or ``cuda``.
         expect_top1: what the dense model should reach, in percent; a search on a broken set-up is refused.
     """
 
-    study: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[\w.+-]+$")]
+    study: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\w[\w.+-]*$")]
     model: Annotated[ModelSettings, BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)]
     data: Annotated[DataSettings, BeforeValidator(lambda given: {"data": given} if isinstance(given, str) else given)]
     budget: str
@@ -94,9 +105,6 @@ class SearchSettings(_Settings):
     sampler: SamplerName = "tpe"
     seed: int = 0
     look_ahead: Positive = 16
-    batch_size: Positive = 64
-    threads: Positive = 1
-    device: Literal["cpu", "cuda"] = "cpu"
     expect_top1: Annotated[float, Field(ge=0, le=100)] | None = None
 
 

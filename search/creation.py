@@ -87,12 +87,7 @@ def _require_free_name(db: str, name: str) -> None:
     """Refuse a taken name, or a database that cannot be used, before minutes are spent on loading."""
     try:
         with Store(db) as store:
-            taken = name in (study.name for study in store.studies())
+            if name in (study.name for study in store.studies()):
+                raise store.taken(name)
     except NoDatabase:
         require_creatable(db)
-        return
-    if taken:
-        raise InvalidInput(
-            f"there is a study {name!r} in {db} already: go on with it (prunefront resume {name}), or choose another "
-            f"--study name"
-        )

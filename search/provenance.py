@@ -9,6 +9,7 @@ import sys
 from importlib import metadata
 
 from storage import Provenance
+from storage.database import shown
 
 __all__ = ["PACKAGES", "provenance", "versions"]
 
@@ -33,7 +34,7 @@ def provenance(weights_digest: str, search_list_hash: str, confirm_list_hash: st
         weights_digest=weights_digest,
         search_list_hash=search_list_hash,
         confirm_list_hash=confirm_list_hash,
-        command_line=shlex.join([program, *sys.argv[1:]]),
+        command_line=shown(shlex.join([program, *sys.argv[1:]])),
         host=socket.gethostname(),
         versions=versions(),
     )

@@ -136,11 +136,13 @@ class Study(RememberedStudy):
             StudyOwned: another driver holds the study.
             PrunefrontError: whatever else keeps the search from going on.
         """
-        with LeaseKeeper(self._store, self._id) as lease, self._state_kept():
+        with LeaseKeeper(self._store, self._id) as lease:
+            # What a person has to mend comes first, and leaves the study in the state it is in.
+            bench = self._workbench()
+            bench.n_workers(execution or Execution())
             if n_trials is not None:
                 self._ask_for(n_trials)
-            bench = self._workbench()
-            with self._workers(execution) as executor:
+            with self._state_kept(), self._workers(execution) as executor:
                 executor.hold(bench.search_images, self._reference)
                 if self._reference is None:
                     _, self._reference = executor.measure_dense()
@@ -165,11 +167,11 @@ class Study(RememberedStudy):
         images = bench.confirm_images
         if images is None:
             raise InvalidInput(f"the study {self._name!r} keeps no images to confirm on: search with --confirm-images")
-        todo = [trial for trial in trials if trial.confirmation is None]
-        if todo:
+        _require_unchanged(self._name, "confirm images", images.list_hash, self.record.provenance.confirm_list_hash)
+        if any(trial.confirmation is None for trial in trials):
             with LeaseKeeper(self._store, self._id) as lease, self._workers(execution) as executor:
                 executor.hold(images)
-                self._confirm(todo, executor, lease)
+                self._confirm(self._unconfirmed(trials), executor, lease)
         return [self.trial(trial.number) for trial in trials]
 
     # Inside
@@ -184,15 +186,8 @@ class Study(RememberedStudy):
         if self._bench is None:
             bench = load(self.settings)
             remembered = self.record.provenance
-            for what, now, then in (
-                ("weights", bench.loaded.weights_digest, remembered.weights_digest),
-                ("search images", bench.search_images.list_hash, remembered.search_list_hash),
-            ):
-                if now != then:
-                    raise PrunefrontError(
-                        f"the {what} of study {self._name!r} have changed since it began ({then} then, {now} now): "
-                        f"its trials could not be compared; restore them, or start a new study"
-                    )
+            _require_unchanged(self._name, "weights", bench.loaded.weights_digest, remembered.weights_digest)
+            _require_unchanged(self._name, "search images", bench.search_images.list_hash, remembered.search_list_hash)
             self._bench = bench
         return self._bench
 
@@ -221,6 +216,11 @@ class Study(RememberedStudy):
             stop_requested=stop_requested,
         )
 
+    def _unconfirmed(self, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+        """Find what is left to measure: each layout once, under the number of the trial that was measured."""
+        numbers = dict.fromkeys(trial.number if trial.duplicate_of is None else trial.duplicate_of for trial in trials)
+        return [trial for trial in map(self.trial, numbers) if trial.confirmation is None]
+
     def _confirm(self, trials: Sequence[TrialRecord], executor: Executor, lease: LeaseKeeper) -> None:
         measurement, _ = executor.measure_dense()
         if self.dense(MeasurementKind.CONFIRM) is None:
@@ -246,9 +246,11 @@ class Study(RememberedStudy):
             self._executor = self._workbench().start(execution or Execution())
         try:
             yield self._executor
-        finally:
-            if not self._keeps_workers:
-                self._close_workers()
+        except BaseException:
+            self._close_workers()  # with whatever they still measure, which nobody waits for any more
+            raise
+        if not self._keeps_workers:
+            self._close_workers()
 
     def _close_workers(self) -> None:
         if self._executor is not None:
@@ -271,3 +273,11 @@ class Study(RememberedStudy):
             self._store.set_study_state(self._id, StudyState.FAILED, " ".join(str(error).split()))
             raise
         self._store.set_study_state(self._id, StudyState.FINISHED)
+
+
+def _require_unchanged(study: str, what: str, now: str, then: str | None) -> None:
+    if now != then:
+        raise PrunefrontError(
+            f"the {what} of study {study!r} have changed since it began ({then} then, {now} now): its trials could "
+            f"not be compared; restore them, or start a new study"
+        )

@@ -18,7 +18,7 @@ from search.config import DataSettings, Execution, ModelSettings, SearchSettings
 from search.executors import Executor, LocalExecutor
 from spaces import Architecture, Budget, InvalidInput, Problem, dense_cost, parse_space
 
-__all__ = ["Workbench", "load", "take_images"]
+__all__ = ["Workbench", "load", "open_data", "open_model", "require_device", "take_images"]
 
 _DEFAULT_IMAGES = 1024
 
@@ -55,9 +55,15 @@ class Workbench:
         """The images kept from the search, decoded when they are first needed; ``None`` if there are none."""
         if self.n_confirm == 0:
             return None
-        transform = self.loaded.preprocessing.pixel_transform()
-        skip_bad = self.settings.data.skip_bad
-        return prepare(self.source, self.confirm_order, self.n_confirm, transform, skip_bad=skip_bad)[0]
+        data = self.settings.data
+        return prepare(
+            self.source,
+            self.confirm_order,
+            self.n_confirm,
+            self.loaded.preprocessing.pixel_transform(),
+            skip_bad=data.skip_bad,
+            fewer_will_do=data.n_confirm is None,
+        )[0]
 
     def start(self, execution: Execution) -> Executor:
         """Start the workers."""
@@ -82,6 +88,11 @@ class Workbench:
         """
         settings = self.settings
         n = execution.n_workers
+        if n is not None and settings.device == "cuda" and n > torch.cuda.device_count():
+            raise InvalidInput(
+                f"each worker takes a GPU of its own, {n} are asked for, but there are "
+                f"{torch.cuda.device_count()}: set --workers"
+            )
         if n is None:
             if settings.device == "cuda":
                 return min(torch.cuda.device_count(), settings.look_ahead)
@@ -135,8 +146,7 @@ def load(settings: SearchSettings) -> Workbench:
     budget = Budget.parse(settings.budget, dense_cost(loaded.architecture).gflops)
     problem = Problem(space, loaded.architecture, budget)
     problem.require_satisfiable()
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise InvalidInput("device cuda is asked for, but torch finds no GPU here: use --device cpu")
+    require_device(settings.device)
     source = open_data(settings.data, loaded)
     search_images, confirm_order, n_confirm = take_images(settings.data, source, loaded)
     if METRICS[settings.metric].needs_labels and not search_images.has_labels:
@@ -145,6 +155,14 @@ def load(settings: SearchSettings) -> Workbench:
             "dense model (--metric agreement)"
         )
     return Workbench(settings, loaded, problem, source, search_images, tuple(confirm_order), n_confirm)
+
+
+def require_device(device: str) -> None:
+    """Refuse a device that is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InvalidInput(
+            "cuda is asked for, but torch finds no GPU here: measure with --device cpu, or on a machine with a GPU"
+        )
 
 
 def open_model(settings: ModelSettings) -> LoadedModel:

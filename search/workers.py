@@ -18,7 +18,7 @@ from spaces import PrunefrontError, PruningConfig
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads it once, when it is imported
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 __all__ = ["RayExecutor", "WorkersLost"]
 
@@ -75,12 +75,11 @@ class RayExecutor:
         """Start Ray, unless this process has, and the workers."""
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
-            ray.init(
-                address="local",
-                num_cpus=n_workers * threads,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
+            _start_ray(n_workers * threads)
+        elif (n_cpus := ray.cluster_resources().get("CPU", 0)) < n_workers * threads:
+            raise WorkersLost(
+                f"{n_workers} workers of {threads} threads need {n_workers * threads} CPUs of Ray, and the Ray that "
+                f"runs here has {n_cpus:g}: ask for fewer workers, or start Ray with more"
             )
         actor = ray.remote(
             num_cpus=threads, num_gpus=1 if device == "cuda" else 0, max_restarts=-1, max_task_retries=_N_RETRIES
@@ -107,7 +106,7 @@ class RayExecutor:
         try:
             measurement, reference = ray.get(done, timeout=_START_TIMEOUT_S)
         except (RayActorError, GetTimeoutError) as error:
-            raise WorkersLost(f"no Ray worker came up: {' '.join(str(error).split())}") from None
+            raise WorkersLost(f"no Ray worker came up: {_one_line(error)}") from None
         except RayTaskError as error:
             if isinstance(error.cause, PrunefrontError):
                 raise error.cause from None
@@ -136,8 +135,10 @@ class RayExecutor:
         try:
             outcome: Outcome = ray.get(ready[0])
         except RayActorError as error:
-            reason = " ".join(str(error).split())
-            outcome = Outcome(number, "ray", error=f"its worker died {1 + _N_RETRIES} times: {reason}")
+            outcome = Outcome(number, "ray", error=f"its worker died {1 + _N_RETRIES} times: {_one_line(error)}")
+        except RayError as error:
+            line = _one_line(getattr(error, "cause", None) or error)
+            outcome = Outcome(number, "ray", error=line, traceback=str(error))
         self._idle.append(worker)
         return outcome
 
@@ -148,3 +149,22 @@ class RayExecutor:
             return
         for worker in self._workers:
             ray.kill(worker)
+
+
+def _start_ray(n_cpus: int) -> None:
+    try:
+        ray.init(
+            address="local",
+            num_cpus=n_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (RuntimeError, OSError, ValueError) as error:
+        raise WorkersLost(
+            f"Ray does not start here ({_one_line(error)}): mend that, or search in one process with --executor local"
+        ) from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

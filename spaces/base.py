@@ -24,7 +24,7 @@ class PruningConfig(BaseModel, ABC):
     ``after`` counts executed blocks: 3 means between the third and the fourth block.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: str
 
@@ -71,7 +71,7 @@ class PruningConfig(BaseModel, ABC):
 class SearchSpace(BaseModel, ABC):
     """The layouts of one method that a search may try: a domain, or a fixed value, for each setting."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: str
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

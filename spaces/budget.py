@@ -43,10 +43,6 @@ class Budget:
             raise InvalidInput(f"a budget range goes from less to more, got {text!r}")
         return cls(low_gflops=costs[0] if colon else None, high_gflops=costs[-1])
 
-    def allows(self, gflops: float) -> bool:
-        """Say whether a layout of this cost may be evaluated."""
-        return gflops <= self.high_gflops
-
 
 def _gflops(text: str, dense_gflops: float) -> float | None:
     text = text.strip()

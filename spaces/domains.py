@@ -26,7 +26,7 @@ ParameterValue = bool | int | float | str
 
 
 class _Domain(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class IntRange(_Domain):
@@ -42,6 +42,9 @@ class IntRange(_Domain):
         _check_range(self.low, self.high, self.log)
         return self
 
+    def __str__(self) -> str:
+        return f"{self.low}:{self.high}{':log' if self.log else ''}"
+
 
 class FloatRange(_Domain):
     """Numbers from ``low`` to ``high``, both included; even on a log scale if ``log``."""
@@ -56,12 +59,18 @@ class FloatRange(_Domain):
         _check_range(self.low, self.high, self.log)
         return self
 
+    def __str__(self) -> str:
+        return f"{self.low}:{self.high}{':log' if self.log else ''}"
+
 
 class Choice(_Domain):
     """One of a few values without an order."""
 
     kind: Literal["choice"] = "choice"
     values: Annotated[tuple[ParameterValue, ...], Field(min_length=1)]
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self.values))
 
 
 @dataclass(frozen=True)

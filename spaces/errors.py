@@ -5,7 +5,8 @@ A message is one line: the rule, the value received and, where there is one, the
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 __all__ = ["BudgetUnsatisfiable", "InvalidInput", "PrunefrontError", "UnsupportedModel", "describe_problems"]
 
@@ -39,12 +40,40 @@ def describe_problems(error: ValidationError) -> str:
     ...     print(describe_problems(error))
     x: Input should be a valid integer, unable to parse string as an integer (got 'a'); y: Field required
     """
-    problems = []
+    problems: dict[object, str] = {}
     for problem in error.errors(include_url=False):
-        place = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        # A message of ours already names the value; pydantic's own never does.
-        ours_or_missing = problem["type"] in ("value_error", "missing")
-        received = "" if ours_or_missing else f" (got {problem['input']!r})"
-        problems.append(f"{place}: {message}{received}" if place else f"{message}{received}")
-    return "; ".join(problems)
+        place = problem["loc"]
+        kind = _kind(place[1]) if len(place) > 1 else ""
+        if not kind:
+            problems[place] = _described(".".join(str(part) for part in place), problem)
+        elif place[0] not in problems:  # the value may be of several kinds, and is of none of them
+            problems[place[0]] = f"{place[0]} takes {kind} (got {_shown(problem['input'])})"
+        elif kind not in problems[place[0]]:
+            problems[place[0]] = problems[place[0]].replace(" (got ", f" or {kind} (got ", 1)
+    return "; ".join(problems.values())
+
+
+def _described(place: str, problem: ErrorDetails) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    # A message of ours already names the value; pydantic's own never does.
+    ours_or_missing = problem["type"] in ("value_error", "missing")
+    received = "" if ours_or_missing else f" (got {_shown(problem['input'])})"
+    return f"{place}: {message}{received}" if place else f"{message}{received}"
+
+
+def _kind(branch: str | int) -> str:
+    """Say in a person's words which kind of value a branch of a union takes; empty where it is no branch."""
+    label = str(branch)
+    if label.startswith("literal["):
+        return f"one of {label.removeprefix('literal')}"
+    if label.startswith("tuple["):
+        return "a list like [3, 6, 9]"
+    if "Range" in label:
+        return "a range LOW:HIGH"
+    return {"int": "a whole number", "float": "a number", "bool": "true or false", "Choice": "choices A,B"}.get(
+        label, ""
+    )
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, BaseModel) else repr(value)

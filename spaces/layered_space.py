@@ -68,6 +68,9 @@ class LayeredSpace(SearchSpace):
     @model_validator(mode="after")
     def _fixed_layers_agree(self) -> LayeredSpace:
         names = [name for name in type(self).model_fields if isinstance(getattr(self, name), tuple)]
+        for name in names:
+            if not getattr(self, name):
+                raise ValueError(f"{name} must name at least one pruning layer, got []")
         if any(len(getattr(self, name)) != self.n_layers for name in names):
             asked = ", ".join(f"{name}={list(getattr(self, name))}" for name in names)
             raise ValueError(

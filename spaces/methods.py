@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,23 @@ METHODS: Mapping[str, tuple[type[PruningConfig], type[SearchSpace]]] = {
 }
 LAYOUT_FORMAT = "prunefront-layout"
 LAYOUT_VERSION = 1
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Reads numbers as YAML 1.2 does. In YAML 1.1, which PyYAML reads, ``1:50`` is 110: minutes and seconds."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  PyYAML's own form
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_YamlLoader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
+_YamlLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^([-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan)$"),
+    list("-+.0123456789"),
+)
 
 
 def layout_document(config: PruningConfig, **about: Any) -> dict[str, Any]:
@@ -106,7 +124,7 @@ def read_document(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     try:
-        document = json.loads(text) if str(path).endswith(".json") else yaml.safe_load(text)
+        document = json.loads(text) if str(path).endswith(".json") else yaml.load(text, _YamlLoader)
     except (json.JSONDecodeError, yaml.YAMLError) as error:
         place = str(error).replace("\n", " ")
         raise InvalidInput(f"{path} is neither JSON nor YAML: {place}") from None
@@ -117,9 +135,9 @@ def read_document(path: str | Path) -> dict[str, Any]:
 
 def _method_of(values: Mapping[str, Any]) -> str:
     method = values.get("method")
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise InvalidInput(f"method must be one of {_names(METHODS)}, got {method!r}")
-    return str(method)
+    return method
 
 
 def _names(names: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from spaces.architecture import Architecture
 from spaces.cost import StageCost
-from spaces.domains import Choice, FloatRange, IntRange
+from spaces.domains import Choice, FloatRange, IntRange, bounds
 from spaces.errors import UnsupportedModel
 from spaces.layered import FloatSetting, IntSetting, LayeredConfig, per_layer
 from spaces.layered_space import LayerDraw, LayeredSpace
@@ -272,6 +272,14 @@ class ZeroTPruneSpace(LayeredSpace):
             f"{architecture.name} has no class token, which cls_init=sqrt_n needs: set cls_init=uniform "
             f"(Zero-TPrune-uni)"
         )
+
+    @model_validator(mode="after")
+    def _thresholds_apart(self) -> ZeroTPruneSpace:
+        _, most = bounds(self.v_min if not isinstance(self.v_min, tuple) else max(self.v_min))
+        least, _ = bounds(self.v_max if not isinstance(self.v_max, tuple) else min(self.v_max))
+        if not most < least:
+            raise ValueError(f"v_min must stay below v_max wherever both may lie, got up to {most} and from {least}")
+        return self
 
     def layout(self, draw: LayerDraw, after: tuple[int, ...]) -> ZeroTPrune:
         """Make the layout of the draw's first ``n_layers`` slots."""

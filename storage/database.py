@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from spaces.errors import InvalidInput, PrunefrontError
 
-__all__ = ["SCHEMA_VERSION", "WRITES", "DatabaseError", "NoDatabase", "open_engine", "require_creatable"]
+__all__ = ["SCHEMA_VERSION", "WRITES", "DatabaseError", "NoDatabase", "open_engine", "require_creatable", "shown"]
 
 SCHEMA_VERSION = "0001"  # the newest migration; a test holds it to that
 WRITES = "prunefront_writes"  # the execution option of connections that will write
@@ -47,9 +48,9 @@ def open_engine(url: str, *, create: bool) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     try:
-        _check_version(engine, url, create)
+        _check_version(engine, shown(url), create)
     except SQLAlchemyError as error:
-        raise DatabaseError(f"cannot open {_shown(parsed)}: {_reason(error)}") from None
+        raise DatabaseError(f"cannot open {shown(url)}: {_reason(error)}") from None
     return engine
 
 
@@ -77,14 +78,14 @@ def _parse(url: str) -> URL:
         ) from None
     except (ArgumentError, NoSuchModuleError):
         raise InvalidInput(
-            f"a database URL is sqlite:///file.db or postgresql+psycopg://user@host/name, got {url!r}"
+            f"a database URL is sqlite:///file.db or postgresql+psycopg://user@host/name, got {shown(url)!r}"
         ) from None
     return parsed
 
 
 def _check_file(url: URL, create: bool) -> None:
     if url.database in (None, "", ":memory:"):
-        return
+        raise InvalidInput("a study needs a database that lasts: name a file, sqlite:///file.db")
     path = Path(str(url.database))
     if path.exists():
         if not path.is_file():
@@ -146,8 +147,13 @@ def _migrate(engine: Engine) -> None:
         command.upgrade(config, "head")
 
 
-def _shown(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
+def shown(text: str) -> str:
+    """Hide the password of every database URL in a text.
+
+    >>> shown("postgresql+psycopg://me:secret@host/name")
+    'postgresql+psycopg://me:***@host/name'
+    """
+    return re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", text)
 
 
 def _reason(error: SQLAlchemyError) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, or_, select, update
 from spaces.errors import PrunefrontError
 from storage.schema import now, studies
 
-__all__ = ["StudyOwned", "is_gone", "new_owner", "release", "renew", "take"]
+__all__ = ["StudyOwned", "is_gone", "new_owner", "release", "renew", "require", "take"]
 
 
 class StudyOwned(PrunefrontError):
@@ -87,6 +87,17 @@ def renew(connection: Connection, study_id: int, owner: str, seconds: float) -> 
         .values(lease_until=now() + timedelta(seconds=seconds))
     )
     if renewed.rowcount != 1:
+        raise StudyOwned("another driver has taken this study over")
+
+
+def require(connection: Connection, study_id: int, owner: str) -> None:
+    """Refuse to go on with a study that another driver holds by now; until the transaction ends none can take it.
+
+    Raises:
+        StudyOwned: another driver has taken the study since.
+    """
+    query = select(studies.c.lease_owner).where(studies.c.id == study_id).with_for_update()
+    if connection.execute(query).scalar_one() != owner:
         raise StudyOwned("another driver has taken this study over")
 
 

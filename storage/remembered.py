@@ -9,7 +9,7 @@ from objectives.metrics import METRICS, Measurement
 from objectives.statistics import PairedComparison, compare_paired, unpack
 from spaces import Architecture, Budget, InvalidInput
 from storage.export import layout_of, write_layout
-from storage.records import MeasurementKind, StudyRecord, TrialRecord
+from storage.records import MeasurementKind, StudyRecord, StudyState, TrialRecord
 from storage.results import best_of, front_of
 from storage.store import Store
 
@@ -77,7 +77,7 @@ class RememberedStudy:
             InvalidInput: no trial is that cheap, or none is complete.
         """
         record = self.record
-        limit = None if budget is None else Budget.parse(budget, record.dense_gflops).high_gflops
+        limit = None if budget is None else _limit(budget, record.dense_gflops)
         found = best_of(self.trials(), record.metric, limit)
         if found is None:
             under = "" if limit is None else f" within {limit:.4g} GFLOPs"
@@ -144,7 +144,7 @@ class RememberedStudy:
         best = best_of(self.trials(), record.metric)
         return {
             "name": record.name,
-            "state": record.state.value,
+            "state": _state_of(record),
             "driver": record.owner,
             "error": record.error,
             "model": record.model,
@@ -160,3 +160,17 @@ class RememberedStudy:
             "trials": {state.value: count for state, count in counts.items()},
             "best": None if best is None else best.number,
         }
+
+
+def _state_of(record: StudyRecord) -> str:
+    """Name the state; a study that says running without a living driver was cut off."""
+    if record.state is StudyState.RUNNING and record.owner is None:
+        return StudyState.INTERRUPTED.value
+    return record.state.value
+
+
+def _limit(text: str, dense_gflops: float) -> float:
+    budget = Budget.parse(text, dense_gflops)
+    if budget.is_range:
+        raise InvalidInput(f"the best layout is asked for within one budget, such as 3.0 or 65%, got {text!r}")
+    return budget.high_gflops

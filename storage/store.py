@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from types import TracebackType
@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from objectives.metrics import Measurement
 from spaces.errors import InvalidInput
 from storage import lease, rows
-from storage.database import WRITES, DatabaseError, open_engine
+from storage.database import WRITES, DatabaseError, open_engine, shown
 from storage.lease import StudyOwned
 from storage.records import MeasurementKind, NewStudy, NewTrial, StudyRecord, StudyState, TrialRecord, TrialState
 from storage.schema import now, studies, trials
@@ -37,7 +37,8 @@ class Store:
             url: see ``storage.database.open_engine``, which also tells what is raised.
             create: make it where there is none.
         """
-        self.url = url
+        self.url = shown(url)
+        self._held: dict[int, str] = {}  # studies whose lease was taken here, and as whom
         self._engine = open_engine(url, create=create)
         self._writer = self._engine.execution_options(**{WRITES: True})
 
@@ -68,11 +69,15 @@ class Store:
             with self._writing() as connection:
                 connection.execute(insert(studies).values(**values))
         except IntegrityError:
-            raise InvalidInput(
-                f"there is a study {study.name!r} in {self.url} already: go on with it (prunefront resume "
-                f"{study.name}), or choose another --study name"
-            ) from None
+            raise self.taken(study.name) from None
         return self.study(study.name)
+
+    def taken(self, name: str) -> InvalidInput:
+        """Make the error that says that there is a study of this name already."""
+        return InvalidInput(
+            f"there is a study {name!r} in {self.url} already: go on with it (prunefront resume {name}), or choose "
+            f"another --study name"
+        )
 
     def study(self, name: str) -> StudyRecord:
         """Find a study by its name.
@@ -111,7 +116,7 @@ class Store:
 
     def add_trial(self, study_id: int, trial: NewTrial, study_attrs: Mapping[str, Any] | None = None) -> None:
         """Add a proposed trial, together with what its sampler now keeps about the study."""
-        with self._writing() as connection:
+        with self._driving(study_id) as connection:
             connection.execute(
                 insert(trials).values(
                     study_id=study_id, state=TrialState.WAITING, attempts=0, created_at=now(), **vars(trial)
@@ -123,8 +128,21 @@ class Store:
                 )
 
     def start_trial(self, study_id: int, number: int) -> None:
-        """Mark a trial as handed to a worker."""
-        self._update_trial(study_id, number, state=TrialState.RUNNING, started_at=now(), attempts=trials.c.attempts + 1)
+        """Mark a trial as handed to a worker.
+
+        Raises:
+            StudyOwned: it does not wait any more: another driver has it.
+        """
+        with self._driving(study_id) as connection:
+            self._move(
+                connection,
+                study_id,
+                number,
+                (TrialState.WAITING,),
+                state=TrialState.RUNNING,
+                started_at=now(),
+                attempts=trials.c.attempts + 1,
+            )
 
     def finish_trial(self, study_id: int, number: int, measurement: Measurement | None, worker: str | None) -> None:
         """Complete a trial with its measurement; ``None`` for a duplicate, which shares an earlier one's.
@@ -132,7 +150,7 @@ class Store:
         Raises:
             StudyOwned: the trial is finished already, by another driver.
         """
-        with self._writing() as connection:
+        with self._driving(study_id) as connection:
             self._finish(connection, study_id, number, state=TrialState.COMPLETE, worker=worker)
             if measurement is not None:
                 rows.insert_measurement(connection, study_id, number, MeasurementKind.SEARCH, measurement)
@@ -143,7 +161,7 @@ class Store:
         Raises:
             StudyOwned: the trial is finished already, by another driver.
         """
-        with self._writing() as connection:
+        with self._driving(study_id) as connection:
             self._finish(
                 connection, study_id, number, state=TrialState.FAILED, error=error, traceback=traceback, worker=worker
             )
@@ -155,7 +173,7 @@ class Store:
             .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
             .values(state=TrialState.WAITING)
         )
-        with self._writing() as connection:
+        with self._driving(study_id) as connection:
             return connection.execute(query).rowcount
 
     def trials(self, study_id: int) -> list[TrialRecord]:
@@ -187,7 +205,7 @@ class Store:
         self, study_id: int, number: int | None, kind: MeasurementKind, measurement: Measurement
     ) -> None:
         """Keep a measurement of a trial, or of the dense model where ``number`` is ``None``."""
-        with self._writing() as connection:
+        with self._driving(study_id) as connection:
             rows.insert_measurement(connection, study_id, number, kind, measurement)
 
     def dense(self, study_id: int, kind: MeasurementKind) -> Measurement | None:
@@ -198,9 +216,13 @@ class Store:
     # The lease
 
     def take_lease(self, study_id: int, owner: str, seconds: float) -> None:
-        """Take a study for one driver; see ``storage.lease.take``."""
+        """Take a study for one driver; see ``storage.lease.take``.
+
+        From then on every change of the study made here is refused once another driver has taken it.
+        """
         with self._writing() as connection:
             lease.take(connection, study_id, owner, seconds)
+        self._held[study_id] = owner
 
     def renew_lease(self, study_id: int, owner: str, seconds: float) -> None:
         """Let the lease live on; see ``storage.lease.renew``."""
@@ -209,6 +231,7 @@ class Store:
 
     def release_lease(self, study_id: int, owner: str) -> None:
         """Give the study back."""
+        self._held.pop(study_id, None)
         with self._writing() as connection:
             lease.release(connection, study_id, owner)
 
@@ -220,28 +243,37 @@ class Store:
             yield connection
 
     @contextmanager
+    def _driving(self, study_id: int) -> Iterator[Connection]:
+        """Write to a study, unless its lease was taken here and is another driver's by now."""
+        with self._writing() as connection:
+            if study_id in self._held:
+                lease.require(connection, study_id, self._held[study_id])
+            yield connection
+
+    @contextmanager
     def _reading(self) -> Iterator[Connection]:
         with _told_plainly(self.url), self._engine.connect() as connection:
             yield connection
 
     def _finish(self, connection: Connection, study_id: int, number: int, **values: Any) -> None:
-        unfinished = trials.c.state.in_([TrialState.WAITING, TrialState.RUNNING])
-        finished = connection.execute(
+        unfinished = (TrialState.WAITING, TrialState.RUNNING)
+        self._move(connection, study_id, number, unfinished, finished_at=now(), **values)
+
+    def _move(
+        self, connection: Connection, study_id: int, number: int, states: Sequence[TrialState], **values: Any
+    ) -> None:
+        """Change a trial that is in one of these states."""
+        moved = connection.execute(
             update(trials)
-            .where(trials.c.study_id == study_id, trials.c.number == number, unfinished)
-            .values(finished_at=now(), **values)
+            .where(trials.c.study_id == study_id, trials.c.number == number, trials.c.state.in_(states))
+            .values(**values)
         )
-        if finished.rowcount != 1:
-            raise StudyOwned(f"trial {number} is finished already, by another driver of its study")
+        if moved.rowcount != 1:
+            raise StudyOwned(f"trial {number} is no longer {' or '.join(states)}: another driver has its study")
 
     def _update_study(self, study_id: int, **values: Any) -> None:
-        with self._writing() as connection:
+        with self._driving(study_id) as connection:
             connection.execute(update(studies).where(studies.c.id == study_id).values(**values))
-
-    def _update_trial(self, study_id: int, number: int, **values: Any) -> None:
-        query = update(trials).where(trials.c.study_id == study_id, trials.c.number == number).values(**values)
-        with self._writing() as connection:
-            connection.execute(query)
 
 
 @contextmanager

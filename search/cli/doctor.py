@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from typing import Any
 
 import click
 
@@ -57,8 +56,9 @@ def _machine() -> list[Check]:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     checks.append(("GPUs", ", ".join(gpus) or "none; the CPU is used", True))
     # Ray keeps the images in shared memory, and falls back to a slow disk where there is little.
-    shared = shutil.disk_usage("/dev/shm").free / 1e9 if os.path.isdir("/dev/shm") else 0.0
-    checks.append(("shared memory", f"{shared:.1f} GB free", shared > 0.5))
+    if os.path.isdir("/dev/shm"):
+        shared = shutil.disk_usage("/dev/shm").free / 1e9
+        checks.append(("shared memory", f"{shared:.1f} GB free", shared > 0.5))
     return checks
 
 
@@ -77,8 +77,8 @@ def _database(db: str) -> Check:
 
     try:
         with Store(db) as store:
-            n_studies: Any = len(store.studies())
+            url, n_studies = store.url, len(store.studies())
     except PrunefrontError as error:
         missing = "there is no database" in str(error) or "no prunefront studies" in str(error)
         return "database", "none yet" if missing else str(error), missing
-    return "database", f"{db}, {n_studies} studies", True
+    return "database", f"{url}, {n_studies} studies", True

@@ -14,12 +14,14 @@ from search.cli.options import (
     data_settings,
     json_option,
     measuring_options,
+    measuring_settings,
     model_options,
     model_settings,
 )
 from search.cli.output import print_json, say
-from search.config import DataSettings, ModelSettings
+from search.config import DataSettings, MeasuringSettings, ModelSettings
 from spaces import read_layout
+from spaces.methods import read_document
 
 __all__ = ["evaluate"]
 
@@ -30,7 +32,7 @@ __all__ = ["evaluate"]
 @click.option("--config", required=True, type=click.Path(path_type=Path), help="A layout file.")
 @measuring_options
 @json_option
-def evaluate(config: Path, batch_size: int, threads: int, device: str, as_json: bool, **options: Any) -> None:
+def evaluate(config: Path, as_json: bool, **options: Any) -> None:
     """Measure the dense model and one layout on the same images, and compare them.
 
     \b
@@ -40,25 +42,33 @@ def evaluate(config: Path, batch_size: int, threads: int, device: str, as_json: 
     layout = read_layout(config)
     model = ModelSettings.parse(model_settings(options))
     data = DataSettings.parse(data_settings(options))
-    import torch
-
+    measuring = MeasuringSettings.parse(measuring_settings(options))
     from dashboard.words import comparison_line, measurement_line
     from objectives.evaluator import Evaluator
     from objectives.statistics import compare_paired, unpack
     from search.executors import LocalExecutor
-    from search.workbench import open_data, open_model, take_images
+    from search.workbench import open_data, open_model, require_device, take_images
     from storage.export import measurement_values
 
+    require_device(measuring.device)
     loaded = open_model(model)
     layout.stages(loaded.architecture)  # a layout that does not fit is refused before images are decoded
     images, _, _ = take_images(data, open_data(data, loaded), loaded)
-    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
     def evaluator(held: Any) -> Evaluator:
-        return Evaluator(loaded.model, loaded.name, held, loaded.preprocessing, device=place, batch_size=batch_size)
+        return Evaluator(
+            loaded.model,
+            loaded.name,
+            held,
+            loaded.preprocessing,
+            device=measuring.device,
+            batch_size=measuring.batch_size,
+        )
 
     say(f"measuring on {len(images)} images")
-    with closing(LocalExecutor(evaluator, threads=threads)) as executor:
+    if _searched_on(config) == images.list_hash:
+        say("note: the layout was chosen on these very images, so its number here is partly luck; see --image-seed")
+    with closing(LocalExecutor(evaluator, threads=measuring.threads)) as executor:
         executor.hold(images)
         dense, _ = executor.measure_dense()
         measured = executor.measure(layout)
@@ -78,3 +88,10 @@ def evaluate(config: Path, batch_size: int, threads: int, device: str, as_json: 
     click.echo(f"dense:  {measurement_line(dense, metric)}")
     click.echo(f"layout: {measurement_line(measured, metric)}")
     click.echo(f"layout - dense: {comparison_line(comparison)}")
+
+
+def _searched_on(config: Path) -> str | None:
+    """Name the images that an exported layout was chosen on; ``None`` where its file does not say."""
+    measured = read_document(config).get("measured")
+    searched = measured.get("searched") if isinstance(measured, dict) else None
+    return searched.get("image_list_hash") if isinstance(searched, dict) else None

@@ -51,7 +51,7 @@ def _status_row(described: dict[str, Any]) -> list[Any]:
     done = described["trials"].get("complete", 0) + described["trials"].get("failed", 0)
     return [
         described["name"],
-        _state(described),
+        described["state"],
         f"{done}/{described['n_trials']}",
         _budget(described["budget_gflops"]),
         described["model"],
@@ -59,19 +59,12 @@ def _status_row(described: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _state(described: dict[str, Any]) -> str:
-    """Name the state; one that says running without a living driver was cut off."""
-    if described["state"] == "running" and described["driver"] is None:
-        return "interrupted"
-    return str(described["state"])
-
-
 def _print_status(study: RememberedStudy, described: dict[str, Any]) -> None:
     record = study.record
     counts = ", ".join(f"{count} {state}" for state, count in described["trials"].items()) or "none yet"
     trials = study.trials()
     over = sum(trial.drawn_gflops > record.budget_high_gflops for trial in trials)
-    click.echo(f"{record.name}: {_state(described)}" + (f" ({record.error})" if record.error else ""))
+    click.echo(f"{record.name}: {described['state']}" + (f" ({record.error})" if record.error else ""))
     click.echo(f"trials: {counts}, of {record.n_trials} asked for; {over} draws over the budget, all brought onto it")
     click.echo(f"budget: {_budget(described['budget_gflops'])} GFLOPs; dense {record.dense_gflops:.4g}")
     dense = study.dense()

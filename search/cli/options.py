@@ -11,6 +11,7 @@ import click
 from spaces import METHODS, InvalidInput
 from spaces.domains import parse_setting
 from spaces.methods import read_document
+from storage.remembered import DEFAULT_DB
 
 __all__ = [
     "data_options",
@@ -20,6 +21,7 @@ __all__ = [
     "execution_settings",
     "json_option",
     "measuring_options",
+    "measuring_settings",
     "model_options",
     "model_settings",
     "space_options",
@@ -30,7 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 db_option = click.option(
     "--db",
-    default="sqlite:///prunefront.db",
+    default=DEFAULT_DB,
     show_default=True,
     envvar="PRUNEFRONT_DB",
     help="Database URL: sqlite:///file.db or postgresql+psycopg://...",
@@ -102,6 +104,17 @@ measuring_options = _together(
     click.option("--threads", type=int, default=1, show_default=True, help="CPU threads of a worker."),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
 )
+
+
+def measuring_settings(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the measuring's options out of ``options`` and give them as settings."""
+    device = options.pop("device")
+    if device == "auto":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return {"device": device, "batch_size": options.pop("batch_size"), "threads": options.pop("threads")}
+
 
 execution_options = _together(
     click.option("--workers", type=int, help="Workers.  [default: one for each core, or each GPU]"),

@@ -18,6 +18,7 @@ from search.cli.options import (
     execution_settings,
     json_option,
     measuring_options,
+    measuring_settings,
     model_options,
     model_settings,
     space_options,
@@ -87,13 +88,13 @@ def search(**options: Any) -> None:
     db, as_json, n_trials = options.pop("db"), options.pop("as_json"), options.pop("trials")
     execution = Execution.parse(execution_settings(options))
     study = options.pop("study") or f"{_plain(options['model'])}-{datetime.now():%Y%m%d-%H%M%S}"
-    output = _writable(options.pop("output") or Path(f"{study}.json"))
+    output = _new(_writable(options.pop("output") or Path(f"{study}.json")))
     settings = SearchSettings.parse(
         {
             "study": study,
             "model": model_settings(options),
             "data": data_settings(options),
-            "device": _device(options.pop("device")),
+            **measuring_settings(options),
             **space_settings(options),
             **options,
         }
@@ -108,7 +109,9 @@ def search(**options: Any) -> None:
 @click.argument("study")
 @click.option("--trials", type=int, help="Candidates to have measured in all.  [default: as asked for before]")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Where to export the best layout.  [default: STUDY.json]"
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Where to export the best layout; replaced.  [default: STUDY.json]",
 )
 @execution_options
 @db_option
@@ -124,12 +127,13 @@ def resume(study: str, trials: int | None, output: Path | None, db: str, as_json
       prunefront resume deit-3g --trials 400
     """
     execution = Execution.parse(execution_settings(options))
+    output = _writable(output or Path(f"{study}.json"))
     from search.study import Study
 
     with Study.open(study, db=db) as opened:
         for change in opened.changed_versions():
             say(f"note: {change} since the study began; float results may differ in their last bits")
-        _go_on(opened, execution, output or Path(f"{study}.json"), n_trials=trials, as_json=as_json)
+        _go_on(opened, execution, output, n_trials=trials, as_json=as_json)
 
 
 def _go_on(study: Any, execution: Execution, output: Path, *, n_trials: int | None = None, as_json: bool) -> None:
@@ -166,24 +170,23 @@ def _go_on(study: Any, execution: Execution, output: Path, *, n_trials: int | No
     click.echo(f"\nThe best layout is written to {output}; prune a model with pruning.prune(model, {str(output)!r}).")
 
 
-def _device(asked: str) -> str:
-    if asked != "auto":
-        return asked
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _new(output: Path) -> Path:
+    """Refuse to replace a file that another study may have written."""
+    if output.exists():
+        raise InvalidInput(f"{output} exists already: name another file with --output")
+    return output
 
 
 def _writable(output: Path) -> Path:
     """Refuse a place for the result before hours are spent on it."""
     if output.suffix not in (".json", ".yaml", ".yml"):
         raise InvalidInput(f"--output takes a .json or .yaml file, got {output}")
-    if output.exists():
-        raise InvalidInput(f"{output} exists already: name another file with --output")
     if not output.parent.is_dir() or not os.access(output.parent, os.W_OK):
         raise InvalidInput(f"cannot write {output}: its folder does not exist or is read-only")
     return output
 
 
 def _plain(model: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in model.rpartition("/")[2])
+    return "".join(
+        letter if letter.isalnum() or letter in "_-." else "-" for letter in model.rstrip("/").rpartition("/")[2]
+    )

@@ -119,3 +119,11 @@ def test_a_restricted_attention_is_the_attention_among_those_tokens():
 def test_sharpening_is_a_softmax_at_that_temperature():
     logits = torch.randn(2, 3, 5, 5)
     torch.testing.assert_close(sharpen(logits.softmax(-1), 0.5), (logits / 0.5).softmax(-1))
+
+
+def test_sharpening_a_flat_row_far_leaves_its_ranking():
+    flat = torch.full((1, 1, 1, 200), 1 / 200)
+    flat[..., 7] += 1e-4
+    sharpened = sharpen(flat, 0.01)
+    assert torch.isfinite(sharpened).all()
+    assert sharpened.argmax() == 7

@@ -172,3 +172,16 @@ def test_preprocessing_can_be_set_and_is_checked():
     assert changed.preprocessing.mean == (0.1, 0.2, 0.3)
     with pytest.raises(InvalidInput, match="interpolation"):
         load_model(NAME, random_weights=True, preprocessing={"interpolation": "sharp"})
+
+
+@pytest.mark.parametrize("argument", [{"num_classes": 7}, {"img_size": 64}])
+def test_a_models_own_weights_are_not_altered_to_fit(argument):
+    with pytest.raises(InvalidInput, match=r"the weights of shapes_vit_small are for .*leave --"):
+        load_model("shapes_vit_small", arguments=argument)
+    load_model("shapes_vit_small", arguments={"num_classes": 10, "img_size": 96})
+
+
+def test_a_folder_of_another_librarys_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["ViTForImageClassification"]}')
+    with pytest.raises(InvalidInput, match=r"config\.json is not timm's"):
+        load_model(f"local-dir:{tmp_path}")

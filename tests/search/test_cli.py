@@ -468,6 +468,36 @@ def test_a_full_run_on_an_imagenet_style_folder(photos, deit, tmp_path):
     assert "dense, unseen images: top-1" in shown.stdout
 
 
+def test_evaluating_on_the_images_of_the_search_says_so(searched, place):
+    folder, _, _ = searched
+    arguments = ["evaluate", "--model", place.model, "--data", place.data, "--labels", place.labels, "--images", "40"]
+    code, _, err = run(*arguments, "--config", folder / "small.json")
+    assert code == 0, err
+    assert "the layout was chosen on these very images" in err
+    _, _, err = run(*arguments, "--config", folder / "small.json", "--image-seed", "7")
+    assert "very images" not in err
+
+
+@pytest.mark.parametrize("option", ["--batch-size", "--threads"])
+def test_measuring_with_nothing_is_refused(searched, place, option):
+    folder, _, _ = searched
+    arguments = ["evaluate", "--model", place.model, "--data", place.data, "--labels", place.labels]
+    assert "greater than or equal to 1" in refused(2, run(*arguments, "--config", folder / "small.json", option, "0"))
+
+
+@pytest.mark.parametrize("output", ["best.txt", "nowhere/best.json"])
+def test_resume_refuses_a_place_it_cannot_write_to_before_it_runs(searched, tmp_path, output):
+    folder, _, _ = searched
+    refused(
+        2, run("resume", "small", "--trials", "9", "--output", tmp_path / output, "--executor", "local", *db(folder))
+    )
+    assert json.loads(run("status", "small", "--json", *db(folder))[1])["n_trials"] == 8
+
+
+def test_a_study_is_not_named_like_an_option(place, tmp_path):
+    assert "study" in refused(2, run(*searching(place, tmp_path, study="-first")))
+
+
 def test_ctrl_c_stops_cleanly_and_resume_goes_on(tmp_path):
     arguments = [
         PRUNEFRONT, "search", "--model", "shapes_vit_small", "--data", "shapes", "--budget", "65%", "--images", "128",

@@ -11,6 +11,7 @@ from dashboard import plot_front
 from objectives.diagnosis import DenseTooLow
 from pruning import prune, pruned
 from search import Execution, SearchSettings, Study
+from search.interruption import Interrupted
 from spaces import BudgetUnsatisfiable, InvalidInput, PrunefrontError, parse_layout
 from storage import MeasurementKind, StudyState, TrialState
 
@@ -200,3 +201,43 @@ def test_the_same_seed_gives_the_same_search_twice(place, tmp_path):
             )
         )
     assert tables[0] == tables[1]
+
+
+def test_a_duplicate_is_confirmed_with_the_trial_it_equals(place, db):
+    space = {"n_layers": 1, "after": [2], "keep_rate": {"kind": "float", "low": 0.79, "high": 0.8}, "s": 0}
+    with Study.create(n_trials=12, db=db, **place.settings(budget="95%", sampler="random", space=space)) as study:
+        study.run(execution=LOCAL)
+        duplicate = next(trial for trial in study.trials() if trial.duplicate_of is not None)
+        (confirmed,) = study.confirm([duplicate.number], execution=LOCAL)
+        assert confirmed.number == duplicate.number
+        assert confirmed.confirmation is not None
+        assert study.trial(duplicate.duplicate_of).confirmation == confirmed.confirmation
+        again = study.confirm([duplicate.number, duplicate.duplicate_of], execution=LOCAL)
+        assert [trial.confirmation for trial in again] == [confirmed.confirmation] * 2
+
+
+def test_a_run_that_was_stopped_leaves_nothing_to_the_next_in_the_same_with(place, db):
+    with Study.create(n_trials=10, db=db, **place.settings()) as study:
+        asked = iter([False, False, True])
+        with pytest.raises(Interrupted):
+            study.run(execution=LOCAL, stop_requested=lambda: next(asked))
+        progress = study.run(execution=LOCAL)
+        assert progress.n_complete == 10
+        assert study.record.state is StudyState.FINISHED
+        assert {trial.state for trial in study.trials()} == {TrialState.COMPLETE}
+        assert {trial.measurement.n_images for trial in study.trials()} == {40}
+
+
+def test_a_mistake_leaves_a_finished_study_finished(place, db):
+    study = Study.create(n_trials=4, db=db, **place.settings())
+    study.run(execution=LOCAL)
+    with pytest.raises(InvalidInput, match="4 trials were proposed already"):
+        study.run(n_trials=2, execution=LOCAL)
+    with pytest.raises(InvalidInput, match="workers cannot be kept busy"):
+        study.run(execution=Execution(n_workers=9))
+    assert study.record.state is StudyState.FINISHED
+
+
+def test_the_best_is_asked_for_within_one_budget(finished):
+    with pytest.raises(InvalidInput, match="within one budget"):
+        finished.best("50%:90%")

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from spaces import InvalidInput, RandomDrop, ZeroTPrune, layout_document, parse_layout, parse_space, read_layout
+from spaces.domains import Choice, FloatRange
+from spaces.methods import read_document
 
 LAYOUT = ZeroTPrune(after=(3, 6), keep_rate=(0.7, 0.8))
 
@@ -62,3 +64,44 @@ def test_an_unknown_preset_names_those_there_are():
 def test_a_setting_out_of_its_values_is_refused():
     with pytest.raises(InvalidInput, match="feature"):
         parse_space("zero_tprune", settings={"feature": "colour"})
+
+
+def test_numbers_in_yaml_are_not_read_as_minutes_and_seconds(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text("iterations: 1:50\nkeep_rate: 0.5:1\nv_min: 1e-3\ns: -3\nafter: [3, 6.5]\nvhf: true\n")
+    assert read_document(path) == {
+        "iterations": "1:50",
+        "keep_rate": "0.5:1",
+        "v_min": 0.001,
+        "s": -3,
+        "after": [3, 6.5],
+        "vhf": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("after", 3, r"after takes a range LOW:HIGH or a list like \[3, 6, 9\] \(got 3\)"),
+        ("s", Choice(values=(5, 10)), r"s takes a range LOW:HIGH or a whole number or a list .* \(got 5,10\)"),
+        ("v_min", FloatRange(low=0.001, high=0.5), "v_min must stay below v_max .* up to 0.5 and from 0.3"),
+        ("v_max", float("inf"), r"v_max takes .* a number .*\(got inf\)"),
+        ("after", [], "after must name at least one pruning layer"),
+        ("feature", "kex", r"feature takes choices A,B or one of .* \(got 'kex'\)"),
+    ],
+)
+def test_a_setting_of_the_wrong_kind_is_refused_in_plain_words(name, setting, message):
+    with pytest.raises(InvalidInput, match=message) as raised:
+        parse_space("zero_tprune", "full", {name: setting})
+    assert "function-" not in str(raised.value)
+    assert "tuple[" not in str(raised.value)
+
+
+def test_a_method_that_is_no_name_is_refused():
+    with pytest.raises(InvalidInput, match="method must be one of"):
+        parse_layout({"method": ["random_drop"], "after": [1], "keep_rate": [0.5]})
+
+
+def test_infinite_settings_are_refused():
+    with pytest.raises(InvalidInput, match="finite"):
+        parse_layout({"method": "zero_tprune", "after": [1], "keep_rate": [0.5], "v_max": float("inf")})

@@ -93,9 +93,9 @@ def test_a_failed_trial_keeps_its_reason_and_has_no_measurement(store, study):
 def test_a_finished_trial_is_not_finished_again(store, study):
     store.add_trial(study.id, new_trial(0))
     store.finish_trial(study.id, 0, measurement(30), "one")
-    with pytest.raises(StudyOwned, match="trial 0 is finished already"):
+    with pytest.raises(StudyOwned, match="trial 0 is no longer waiting or running"):
         store.finish_trial(study.id, 0, measurement(31), "two")
-    with pytest.raises(StudyOwned, match="trial 0 is finished already"):
+    with pytest.raises(StudyOwned, match="trial 0 is no longer waiting or running"):
         store.fail_trial(study.id, 0, "error", "", "two")
     assert store.trial(study.id, 0).measurement == measurement(30)
     with create_engine(store.url).connect() as connection:
@@ -297,3 +297,40 @@ def test_closing_the_store_leaves_one_file(tmp_path):
     with Store(f"sqlite:///{tmp_path}/x.db", create=True) as store:
         store.create_study(replace(new_study()))
     assert [path.name for path in tmp_path.iterdir()] == ["x.db"]
+
+
+def test_a_driver_that_was_overtaken_changes_nothing_any_more(store, study, url):
+    store.add_trial(study.id, new_trial(0))
+    store.take_lease(study.id, new_owner(), seconds=-1)  # over at once, as that of a driver that was asleep
+    with Store(url) as second:
+        second.take_lease(study.id, new_owner(), seconds=60)
+        second.start_trial(study.id, 0)
+        for change in (
+            lambda: store.finish_trial(study.id, 0, measurement(30), "late"),
+            lambda: store.fail_trial(study.id, 0, "late", "", "late"),
+            lambda: store.add_trial(study.id, new_trial(1)),
+            lambda: store.requeue_running(study.id),
+            lambda: store.set_study_state(study.id, StudyState.INTERRUPTED),
+            lambda: store.add_measurement(study.id, 0, MeasurementKind.CONFIRM, measurement(30)),
+        ):
+            with pytest.raises(StudyOwned, match="another driver has taken"):
+                change()
+        second.finish_trial(study.id, 0, measurement(31), "rightful")
+        assert [trial.measurement for trial in second.trials(study.id)] == [measurement(31)]
+
+
+def test_a_trial_is_handed_out_once(store, study):
+    store.add_trial(study.id, new_trial(0))
+    store.start_trial(study.id, 0)
+    with pytest.raises(StudyOwned, match="no longer waiting"):
+        store.start_trial(study.id, 0)
+
+
+def test_a_database_in_memory_is_refused():
+    with pytest.raises(InvalidInput, match="a study needs a database that lasts"):
+        Store("sqlite://", create=True)
+
+
+def test_no_message_holds_a_password():
+    with pytest.raises(InvalidInput, match=r"got 'mysql://me:\*\*\*@host/name'"):
+        Store("mysql://me:secret@host/name")
