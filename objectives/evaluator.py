@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,8 +16,10 @@ from torch.nn import functional
 from objectives.cost import count_macs
 from objectives.images import PreparedImages
 from objectives.metrics import Measurement
+from objectives.prefix import DensePrefix, prefix_bytes
 from objectives.statistics import Estimate, pack, proportion_pct
 from pruning.apply import Pruning, pruned, read_architecture
+from pruning.backbones.vit import classify, embed, run_blocks
 from pruning.preprocessing import Preprocessing
 from spaces import PrunefrontError, PruningConfig, dense_cost
 
@@ -55,7 +58,19 @@ class Evaluator:
         *,
         device: str = "cpu",
         batch_size: int = 64,
+        cache_bytes: int = 0,
     ) -> None:
+        """Take the model and the images.
+
+        Args:
+            model: is moved to the device.
+            name: what to call it.
+            images: prepared for this model.
+            preprocessing: normalises them.
+            device: where to run.
+            batch_size: see above.
+            cache_bytes: memory for the dense model's tokens after each block, from which layouts start.
+        """
         self.model = model.to(device).eval()
         self.images = images
         self.batch_size = batch_size
@@ -63,6 +78,12 @@ class Evaluator:
         self._device = torch.device(device)
         self._architecture = read_architecture(model, name)
         self._reference: Tensor | None = None
+        self._prefix = DensePrefix(prefix_bytes(self._architecture, len(images)), cache_bytes)
+
+    @property
+    def kept_depths(self) -> tuple[int, ...]:
+        """The numbers of executed blocks after which the dense model's tokens are kept."""
+        return self._prefix.depths
 
     def measure_dense(self) -> tuple[Measurement, DenseReference]:
         """Measure the dense model, and remember what it said for the layouts to come.
@@ -110,13 +131,23 @@ class Evaluator:
         chunks = []
         started = time.perf_counter()
         with self._pruned(config) as pruning, torch.inference_mode():
+            n_dense = 0 if pruning is None else pruning.n_dense_blocks
+            self._prefix.plan_for(n_dense)
             for first in range(0, len(self.images), self.batch_size):
                 place = slice(first, first + self.batch_size)
                 if pruning is not None:
                     pruning.image_ids = torch.tensor(self.images.numbers[place])
-                chunks.append(self._outputs(self.model(self._inputs(place))))
-            tokens = dense_cost(self._architecture).tokens_per_block if pruning is None else pruning.tokens_per_block
-        return torch.cat(chunks), tokens, time.perf_counter() - started
+                tokens = self._prefix.tokens(first, n_dense, partial(self._embedded, place), self._blocks)
+                tokens = self._blocks(tokens, n_dense, self._architecture.depth)
+                chunks.append(self._outputs(classify(self.model, tokens)))
+            counts = dense_cost(self._architecture).tokens_per_block if pruning is None else pruning.tokens_per_block
+        return torch.cat(chunks), counts, time.perf_counter() - started
+
+    def _embedded(self, place: slice) -> Tensor:
+        return embed(self.model, self._inputs(place))
+
+    def _blocks(self, tokens: Tensor, first: int, last: int) -> Tensor:
+        return run_blocks(self.model, tokens, first, last)
 
     def _pruned(self, config: PruningConfig | None) -> AbstractContextManager[Pruning | None]:
         return nullcontext() if config is None else pruned(self.model, config)

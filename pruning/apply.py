@@ -46,6 +46,7 @@ class Pruning:
         architecture: the model's dimensions.
         image_ids: names the images of the next batch, (batch,) int64, for methods that draw at random. ``None``
             counts them from 0 in each batch.
+        n_dense_blocks: blocks that run as in the dense model, before the first with a pruning layer behind it.
         trace: whether to keep ``kept``.
         kept: with ``trace``, for each pruning layer of the last batch the positions, in the model's patch grid,
             of the patches that stayed: (batch, n_out).
@@ -55,6 +56,7 @@ class Pruning:
         self.config = config
         self.architecture = architecture
         self.image_ids: Tensor | None = None
+        self.n_dense_blocks = architecture.depth
         self.trace = trace
         self.kept: dict[int, Tensor] = {}
         self._n_kept: dict[int, int] = {}
@@ -145,6 +147,7 @@ def _put_stages(model: Any, pruning: Pruning) -> dict[int, nn.Module]:
         model.blocks[index] = vit.PrunedBlock.around(
             model.blocks[index], stage, architecture.n_prefix, image_ids=pruning.ids_of, report=pruning.note
         )
+    pruning.n_dense_blocks = min(replaced, default=architecture.depth)
     return replaced
 
 

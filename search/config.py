@@ -114,7 +114,10 @@ class Execution(_Settings):
     Attributes:
         executor: ``ray`` actors, or ``local``: in this process, for tests and tiny runs.
         n_workers: by default one for each of this machine's cores or devices.
+        cache_gb: memory of each worker for the dense model's tokens after each block, from which layouts start; by
+            default a quarter of the machine's, shared among the workers, or of each GPU's.
     """
 
     executor: Literal["ray", "local"] = "ray"
     n_workers: Positive | None = None
+    cache_gb: Annotated[float, Field(ge=0)] | None = None

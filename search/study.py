@@ -113,6 +113,10 @@ class Study(RememberedStudy):
         then, now = self.record.provenance.versions, versions()
         return [f"{name} {then[name]} -> {now[name]}" for name in then if now.get(name, then[name]) != then[name]]
 
+    def cache_finding(self, execution: Execution) -> str | None:
+        """Say how little of the dense model's tokens a worker can keep; ``None`` where it keeps all it will need."""
+        return self._workbench().cache_finding(execution)
+
     # Doing
 
     def run(

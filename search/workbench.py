@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 
@@ -13,6 +13,7 @@ from objectives.datasets import find_images
 from objectives.evaluator import Evaluator
 from objectives.images import ImageSource, ListedImage, PreparedImages, prepare, stratified_order
 from objectives.metrics import METRICS
+from objectives.prefix import prefix_bytes
 from pruning.models import LoadedModel, load_model
 from search.config import DataSettings, Execution, ModelSettings, SearchSettings
 from search.executors import Executor, LocalExecutor
@@ -21,6 +22,7 @@ from spaces import Architecture, Budget, InvalidInput, Problem, dense_cost, pars
 __all__ = ["Workbench", "load", "open_data", "open_model", "require_device", "take_images"]
 
 _DEFAULT_IMAGES = 1024
+_CACHE_SHARE = 4  # of the memory, at most a quarter
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class Workbench:
         """Start the workers."""
         settings = self.settings
         if execution.executor == "local":
-            return LocalExecutor(self.evaluator, threads=settings.threads)
+            return LocalExecutor(
+                partial(self.evaluator, cache_bytes=self.cache_bytes(execution)), threads=settings.threads
+            )
         from search.workers import RayExecutor  # Ray takes half a second to import
 
         return RayExecutor(
@@ -78,6 +82,7 @@ class Workbench:
             device=settings.device,
             batch_size=settings.batch_size,
             threads=settings.threads,
+            cache_bytes=self.cache_bytes(execution),
         )
 
     def n_workers(self, execution: Execution) -> int:
@@ -101,6 +106,27 @@ class Workbench:
             raise InvalidInput(f"{n} workers cannot be kept busy by a look-ahead of {settings.look_ahead}")
         return n
 
+    def cache_bytes(self, execution: Execution) -> int:
+        """Give the memory of each worker for the dense model's tokens, from which layouts start."""
+        if execution.cache_gb is not None:
+            return int(execution.cache_gb * 1e9)
+        if self.settings.device == "cuda":
+            return torch.cuda.get_device_properties(0).total_memory // _CACHE_SHARE
+        machine: int = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return machine // (_CACHE_SHARE * self.n_workers(execution))
+
+    def cache_finding(self, execution: Execution) -> str | None:
+        """Say how little of the dense model's tokens a worker can keep; ``None`` where it keeps all it will need."""
+        depth_bytes = prefix_bytes(self.architecture, len(self.search_images))
+        n_wanted = self.architecture.depth - 2  # from after block 1 to where the last pruning layer's block begins
+        n_room = self.cache_bytes(execution) // depth_bytes
+        if n_room >= n_wanted:
+            return None
+        return (
+            f"cache: a worker keeps the dense model's tokens after {n_room} of {n_wanted} blocks, those that spare "
+            f"most ({depth_bytes / 1e9:.2g} GB each); more with --cache-gb"
+        )
+
     def findings(self) -> Iterator[str]:
         """Say what was loaded: model, images, preprocessing, and what the space can cost under the budget."""
         architecture, preprocessing = self.architecture, self.loaded.preprocessing
@@ -122,7 +148,7 @@ class Workbench:
         budget = f"{high:.4g}" if low is None else f"{low:.4g} to {high:.4g}"
         yield f"budget: {budget} GFLOPs, satisfiable: layouts of this space cost {least:.4g} to {most:.4g}"
 
-    def evaluator(self, images: PreparedImages) -> Evaluator:
+    def evaluator(self, images: PreparedImages, *, cache_bytes: int = 0) -> Evaluator:
         """Make an evaluator in this process."""
         return Evaluator(
             self.loaded.model,
@@ -131,6 +157,7 @@ class Workbench:
             self.loaded.preprocessing,
             device=self.settings.device,
             batch_size=self.settings.batch_size,
+            cache_bytes=cache_bytes,
         )
 
 

@@ -35,9 +35,9 @@ class WorkersLost(PrunefrontError):
 class _Worker:
     """One process that holds the model and the images."""
 
-    def __init__(self, *, device: str, batch_size: int, threads: int) -> None:
+    def __init__(self, *, device: str, batch_size: int, threads: int, cache_bytes: int) -> None:
         torch.set_num_threads(threads)
-        self._device, self._batch_size = device, batch_size
+        self._device, self._batch_size, self._cache_bytes = device, batch_size, cache_bytes
         self._evaluator: Evaluator | None = None
         self._images_hash = ""
 
@@ -63,6 +63,7 @@ class _Worker:
                 loaded.preprocessing,
                 device=self._device,
                 batch_size=self._batch_size,
+                cache_bytes=self._cache_bytes,
             )
             self._images_hash = images.list_hash
         return self._evaluator
@@ -71,7 +72,9 @@ class _Worker:
 class RayExecutor:
     """Ray actors that hold the model and the images once each, and take the lowest number that waits."""
 
-    def __init__(self, loaded: LoadedModel, *, n_workers: int, device: str, batch_size: int, threads: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, *, n_workers: int, device: str, batch_size: int, threads: int, cache_bytes: int
+    ) -> None:
         """Start Ray, unless this process has, and the workers."""
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
@@ -85,7 +88,10 @@ class RayExecutor:
             num_cpus=threads, num_gpus=1 if device == "cuda" else 0, max_restarts=-1, max_task_retries=_N_RETRIES
         )(_Worker)
         self._model = [ray.put(loaded)]
-        self._workers = [actor.remote(device=device, batch_size=batch_size, threads=threads) for _ in range(n_workers)]
+        self._workers = [
+            actor.remote(device=device, batch_size=batch_size, threads=threads, cache_bytes=cache_bytes)
+            for _ in range(n_workers)
+        ]
         self._idle = list(self._workers)
         self._running: dict[Any, tuple[int, Any]] = {}  # the pending outcome -> number, worker
         self._images: Any = None

@@ -19,7 +19,7 @@ from pruning.stage import BlockTrace, PruningStage
 from pruning.tokens import all_tokens, gather_tokens
 from spaces import Architecture, InvalidInput, UnsupportedModel
 
-__all__ = ["FAMILY", "PrunedBlock", "is_vit", "read_architecture"]
+__all__ = ["FAMILY", "PrunedBlock", "classify", "embed", "is_vit", "read_architecture", "run_blocks"]
 
 FAMILY = "timm VisionTransformer with a class token or mean pooling (ViT, DeiT, distilled DeiT)"
 
@@ -101,6 +101,25 @@ def _block_problems(blocks: Sequence[Any]) -> Iterator[str]:
 
 def _names(kinds: set[type]) -> str:
     return ", ".join(sorted(kind.__name__ for kind in kinds))
+
+
+def embed(model: Any, images: Tensor) -> Tensor:
+    """Turn (batch, channel, height, width) into the (batch, n_token, dim) that enter the first block."""
+    tokens: Tensor = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
+    return tokens
+
+
+def run_blocks(model: Any, tokens: Tensor, first: int, last: int) -> Tensor:
+    """Run (batch, n_token, dim) through the blocks from ``first`` up to, not with, ``last``, counted from 0."""
+    for block in list(model.blocks)[first:last]:
+        tokens = block(tokens)
+    return tokens
+
+
+def classify(model: Any, tokens: Tensor) -> Tensor:
+    """Turn the tokens that leave the last block into (batch, n_classes) logits."""
+    logits: Tensor = model.forward_head(model.norm(tokens))
+    return logits
 
 
 class PrunedBlock(Block):  # type: ignore[misc]  # timm is untyped

@@ -125,12 +125,19 @@ execution_options = _together(
         show_default=True,
         help="Ray workers, or this process alone.",
     ),
+    click.option(
+        "--cache-gb",
+        type=float,
+        help="Memory of each worker for the dense model's tokens, from which layouts start.  [default: a quarter of "
+        "the machine's, shared among the workers, or of each GPU's]",
+    ),
 )
 
 
 def execution_settings(options: dict[str, Any]) -> dict[str, Any]:
     """Take the execution's options out of ``options`` and give them as settings."""
-    return {"executor": options.pop("executor"), "n_workers": options.pop("workers")}
+    names = {"executor": "executor", "workers": "n_workers", "cache_gb": "cache_gb"}
+    return {name: options.pop(option) for option, name in names.items()}
 
 
 space_options = _together(

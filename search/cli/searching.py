@@ -141,6 +141,8 @@ def _go_on(study: Any, execution: Execution, output: Path, *, n_trials: int | No
     from search.interruption import stop_on_signal
 
     record = study.record
+    if finding := study.cache_finding(execution):
+        say(finding)
     say(
         f"study {record.name}: {n_trials or record.n_trials} trials, {record.sampler}, seed {record.seed}; "
         "starting its workers"

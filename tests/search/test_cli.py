@@ -494,6 +494,16 @@ def test_resume_refuses_a_place_it_cannot_write_to_before_it_runs(searched, tmp_
     assert json.loads(run("status", "small", "--json", *db(folder))[1])["n_trials"] == 8
 
 
+def test_a_cache_too_small_for_all_depths_says_so_and_changes_no_result(place, tmp_path, searched):
+    folder, _, plenty = searched
+    code, _, err = run(*searching(place, tmp_path, "--cache-gb", "0.0001"))
+    assert code == 0, err
+    assert re.search(r"cache: a worker keeps the dense model's tokens after 1 of 4 blocks.*--cache-gb", err)
+    assert "cache:" not in plenty
+    fronts = [json.loads(run("front", "small", "--json", *db(where))[1])["front"] for where in (folder, tmp_path)]
+    assert fronts[0] == fronts[1]
+
+
 def test_a_study_is_not_named_like_an_option(place, tmp_path):
     assert "study" in refused(2, run(*searching(place, tmp_path, study="-first")))
 
