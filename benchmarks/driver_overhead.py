@@ -1,0 +1,143 @@
+"""What a trial costs its driver (ask, record, tell) after 100, 1,000 and 5,000 finished trials.
+
+    python benchmarks/driver_overhead.py --samplers tpe random --output build/bench/driver_overhead.json
+
+The whole driver runs, with its sampler, its space and its SQLite rows; only the workers are replaced, by a formula that
+answers at once, so that nothing else takes time. CPU seconds, so that other load on the machine does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from objectives.evaluator import DenseReference
+from objectives.images import PreparedImages
+from objectives.metrics import Measurement
+from objectives.statistics import pack, proportion_pct
+from search import Study
+from search.executors import Outcome
+from search.loop import Progress, SearchLoop
+from search.sampler import Sampler
+from spaces import PruningConfig, dense_cost
+
+N_IMAGES = 512
+HALF_WINDOW = 25  # trials on either side of each count over which the mean is taken
+
+
+class Formula:
+    """An executor whose accuracy falls with the tokens that a layout removes early, plus noise of its own."""
+
+    def __init__(self, study: Study) -> None:
+        """Take the study's architecture."""
+        self._architecture = study.architecture
+        self._waiting: list[tuple[int, PruningConfig]] = []
+
+    def hold(self, images: PreparedImages, reference: DenseReference | None = None) -> None:
+        """Take no images: there is nothing to measure."""
+
+    def measure_dense(self) -> tuple[Measurement, DenseReference]:
+        """Refuse: there is no model."""
+        raise NotImplementedError
+
+    def has_room(self) -> bool:
+        """Say whether one of two workers is free."""
+        return len(self._waiting) < 2
+
+    def submit(self, number: int, config: PruningConfig) -> None:
+        """Take a candidate."""
+        self._waiting.append((number, config))
+
+    def next_outcome(self, timeout_s: float) -> Outcome | None:
+        """Answer for the oldest candidate."""
+        number, config = self._waiting.pop(0)
+        cost = config.cost(self._architecture)
+        share = cost.gflops / dense_cost(self._architecture).gflops
+        noise = np.random.default_rng(number).normal(0, 0.02)
+        hits = np.arange(N_IMAGES) < N_IMAGES * min(1.0, max(0.0, 0.6 + 0.4 * share + noise))
+        return Outcome(
+            number,
+            "formula",
+            Measurement(
+                n_images=N_IMAGES,
+                image_list_hash="formula",
+                values={"top1_pct": proportion_pct(int(hits.sum()), N_IMAGES)},
+                outcomes={"top1_pct": pack(hits)},
+                macs=cost.macs,
+                tokens_per_block=cost.tokens_per_block,
+                seconds=0.0,
+            ),
+        )
+
+    def close(self) -> None:
+        """Stop nothing."""
+
+
+def main() -> None:
+    """Drive one study with each sampler, and print what its trials cost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samplers", nargs="+", default=["tpe"])
+    parser.add_argument("--counts", type=int, nargs="+", default=[100, 1000, 5000])
+    parser.add_argument("--budget", default="65%")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    results = []
+    for sampler in options.samplers:
+        spent = drive(sampler, options.budget, max(options.counts) + HALF_WINDOW)
+        at = {count: _around(spent, count) for count in options.counts}
+        results.append({"sampler": sampler, "ms_a_trial": at, "s_in_all": spent[-1][1] - spent[0][1]})
+        print(f"{sampler} done", flush=True)
+    rows = [
+        [each["sampler"], *(f"{ms:.1f}" for ms in each["ms_a_trial"].values()), f"{each['s_in_all']:.0f}"]
+        for each in results
+    ]
+    print(tabulate(rows, ["sampler", *(f"ms at {count}" for count in options.counts), "s in all"]))
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def drive(sampler: str, budget: str, n_trials: int) -> list[tuple[int, float]]:
+    """Run a study whose measurements come from a formula, and give its finished trials with the CPU seconds so far."""
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study.create(
+            study="overhead",
+            model="shapes_vit_small",
+            data={"data": "shapes", "n_search": 16, "n_confirm": 0},
+            budget=budget,
+            sampler=sampler,
+            n_trials=n_trials,
+            db=f"sqlite:///{folder}/overhead.db",
+        )
+        moments: list[tuple[int, float]] = []
+
+        def note(progress: Progress) -> None:
+            moments.append((progress.n_finished, time.process_time()))
+
+        bench = study._workbench()
+        SearchLoop(
+            study._store,
+            study.record,
+            Sampler(sampler, bench.problem.parameters(), seed=0, is_front=bench.problem.budget.is_range),
+            bench.problem,
+            Formula(study),
+            on_progress=note,
+        ).run()
+        study.close()
+    return moments
+
+
+def _around(spent: list[tuple[int, float]], count: int) -> float:
+    """Give the milliseconds of a trial near ``count``; trials equal to earlier ones cost no measurement, but count."""
+    (first, started), *_, (last, ended) = [at for at in spent if abs(at[0] - count) <= HALF_WINDOW]
+    return 1000 * (ended - started) / (last - first)
+
+
+if __name__ == "__main__":
+    main()
