@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -146,6 +146,9 @@ class Study(RememberedStudy):
             bench.n_workers(execution or Execution())
             if n_trials is not None:
                 self._ask_for(n_trials)
+            if self._n_finished() == self.record.n_trials:  # no worker need start
+                with self._state_kept(), closing(bench.start(Execution(executor="local"))) as idle:
+                    return self._loop(bench, idle, lease, on_progress, stop_requested).run()
             with self._state_kept(), self._workers(execution) as executor:
                 executor.hold(bench.search_images, self._reference)
                 if self._reference is None:
@@ -185,6 +188,9 @@ class Study(RememberedStudy):
         if n_trials < n_proposed:
             raise InvalidInput(f"{n_proposed} trials were proposed already, so at least as many must be asked for")
         self._store.set_n_trials(self._id, n_trials)
+
+    def _n_finished(self) -> int:
+        return sum(count for state, count in self._store.count_trials(self._id).items() if state.is_finished)
 
     def _workbench(self) -> Workbench:
         if self._bench is None:

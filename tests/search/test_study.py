@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib import metadata
 
 import pytest
@@ -235,6 +236,16 @@ def test_a_mistake_leaves_a_finished_study_finished(place, db):
         study.run(n_trials=2, execution=LOCAL)
     with pytest.raises(InvalidInput, match="workers cannot be kept busy"):
         study.run(execution=Execution(n_workers=9))
+    assert study.record.state is StudyState.FINISHED
+
+
+def test_a_finished_study_starts_no_workers(place, db):
+    study = Study.create(n_trials=4, db=db, **place.settings())
+    study.run(execution=LOCAL)
+    before = [trial.finished_at for trial in study.trials()]
+    assert study.run(execution=Execution(executor="ray", n_workers=2)).n_complete == 4
+    assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
+    assert [trial.finished_at for trial in study.trials()] == before
     assert study.record.state is StudyState.FINISHED
 
 
