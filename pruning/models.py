@@ -69,22 +69,19 @@ def load_model(
     """
     source, _, place = name.partition(":")
     has_own_weights = name in BUNDLED_MODELS or source in ("hf-hub", "hf_hub", "local-dir")
+    if source == "local-dir":
+        _check_local_folder(place)
+    elif source not in ("hf-hub", "hf_hub"):
+        _check_known(name)
     if not (has_own_weights or checkpoint or pretrained or random_weights):
         raise InvalidInput(
             f"{name} needs weights: give a checkpoint file (--checkpoint FILE), or let timm download its own "
             f"(--pretrained)"
         )
-    if source == "local-dir":
-        _check_local_folder(place)
-    elif source not in ("hf-hub", "hf_hub"):
-        _check_known(name)
     with_weights = (has_own_weights and not checkpoint) or pretrained
-    try:
-        model = timm.create_model(name, pretrained=with_weights, **(arguments or {})).eval()
-    except (RuntimeError, ValueError, TypeError, AssertionError, OSError) as error:
-        raise InvalidInput(f"cannot create {name}: {_one_line(error)}") from None
-    except KeyError as error:
-        raise InvalidInput(f"cannot create {name}: its config.json is not timm's, it lacks {error}") from None
+    if pretrained and not has_own_weights:
+        read_architecture(_created(name, arguments or {}), name)  # refused before anything is downloaded
+    model = _created(name, arguments or {}, pretrained=with_weights)
     if with_weights:
         _refuse_altered_weights(name, model.pretrained_cfg, arguments or {})
     architecture = read_architecture(model, name)
@@ -97,6 +94,15 @@ def load_model(
         preprocessing=Preprocessing.of(model, architecture.image_size, preprocessing),
         weights_digest=weights_digest(model),
     )
+
+
+def _created(name: str, arguments: Mapping[str, Any], *, pretrained: bool = False) -> Any:
+    try:
+        return timm.create_model(name, pretrained=pretrained, **arguments).eval()
+    except (RuntimeError, ValueError, TypeError, AssertionError, OSError) as error:
+        raise InvalidInput(f"cannot create {name}: {_one_line(error)}") from None
+    except KeyError as error:
+        raise InvalidInput(f"cannot create {name}: its config.json is not timm's, it lacks {error}") from None
 
 
 def weights_digest(model: nn.Module) -> str:

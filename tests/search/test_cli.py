@@ -271,9 +271,10 @@ def photos(tmp_path):
     return tmp_path / "imagenet"
 
 
-def test_an_unknown_model_gives_the_nearest_names(tmp_path):
+@pytest.mark.parametrize("weights", [[], ["--pretrained"]], ids=["none", "pretrained"])
+def test_an_unknown_model_gives_the_nearest_names(tmp_path, weights):
     line = refused(
-        2, run("search", "--model", "diet_small", "--data", "shapes", "--budget", "3", "--pretrained", *db(tmp_path))
+        2, run("search", "--model", "diet_small", "--data", "shapes", "--budget", "3", *weights, *db(tmp_path))
     )
     assert "there is no model 'diet_small'; the nearest names are deit_small" in line
     assert list(tmp_path.iterdir()) == []
@@ -282,6 +283,8 @@ def test_an_unknown_model_gives_the_nearest_names(tmp_path):
 def test_an_unsupported_architecture_is_named(tmp_path):
     line = refused(2, run("flops", "resnet50"))
     assert "resnet50 (ResNet) cannot be pruned; supported is a timm VisionTransformer" in line
+    searching = ["search", "--model", "resnet50", "--pretrained", "--data", "shapes", "--budget", "65%", *db(tmp_path)]
+    assert "resnet50 (ResNet) cannot be pruned" in refused(2, run(*searching))  # nothing is downloaded for it
 
 
 def test_a_checkpoint_that_does_not_fit_lists_its_keys(tmp_path, deit):
