@@ -18,7 +18,7 @@ demo: $(VENV)/.installed
 	rm -rf $(DEMO)
 	mkdir -p $(DEMO)
 	cd $(DEMO) && $(BIN)/prunefront search --study demo --model shapes_vit_small --data shapes \
-		--budget 40%:90% --trials 80 --images 512 --confirm-images 1024 --expect-top1 90 --output highest.json
+		--budget 40%:90% --trials 140 --images 512 --confirm-images 1024 --expect-top1 90 --output highest.json
 	cd $(DEMO) && $(BIN)/prunefront export demo --best --budget 60% --output best-under-60-percent.json
 	cd $(DEMO) && $(BIN)/prunefront front demo --html front.html --csv front.csv > /dev/null
 	@echo "Open $(DEMO)/front.html for the picture; ask on with: cd $(DEMO) && $(BIN)/prunefront show demo"
