@@ -1,11 +1,12 @@
-# prunefront: `make demo` shows it, `make test` tests it, `make check` holds the house together.
+# prunefront: `make demo` shows it, `make test` tests it, `make check` holds the house together, `make bench` times it.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 DEMO := build/demo
+BENCH := build/bench
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "prunefront needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -31,6 +32,13 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Ratios from interleaved runs, each a table with JSON beside it; some twelve minutes.
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/pruned_speed.py --output $(BENCH)/pruned_speed.json
+	$(BIN)/python benchmarks/prefix_cache.py --output $(BENCH)/prefix_cache.json
+	$(BIN)/python benchmarks/driver_overhead.py --counts 100 1000 --output $(BENCH)/driver_overhead.json
+	$(BIN)/python benchmarks/driver_share.py
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
