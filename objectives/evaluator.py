@@ -20,6 +20,7 @@ from objectives.prefix import DensePrefix, prefix_bytes
 from objectives.statistics import Estimate, pack, proportion_pct
 from pruning.apply import Pruning, pruned, read_architecture
 from pruning.backbones.vit import classify, embed, run_blocks
+from pruning.models import LoadedModel
 from pruning.preprocessing import Preprocessing
 from spaces import PrunefrontError, PruningConfig, dense_cost
 
@@ -79,6 +80,21 @@ class Evaluator:
         self._architecture = read_architecture(model, name)
         self._reference: Tensor | None = None
         self._prefix = DensePrefix(prefix_bytes(self._architecture, len(images)), cache_bytes)
+
+    @classmethod
+    def of(
+        cls, loaded: LoadedModel, images: PreparedImages, *, device: str, batch_size: int, cache_bytes: int = 0
+    ) -> Evaluator:
+        """Make the evaluator of a loaded model, on images prepared for it."""
+        return cls(
+            loaded.model,
+            loaded.name,
+            images,
+            loaded.preprocessing,
+            device=device,
+            batch_size=batch_size,
+            cache_bytes=cache_bytes,
+        )
 
     @property
     def kept_depths(self) -> tuple[int, ...]:

@@ -28,13 +28,10 @@ class DensePrefix:
 
     Depths are kept as layouts ask for them. Where the memory holds fewer than are asked for, those are kept that
     spare the layouts seen so far the most blocks.
-
-    Attributes:
-        depth_bytes: what the tokens of all images take after one block.
     """
 
     def __init__(self, depth_bytes: int, limit_bytes: int) -> None:
-        self.depth_bytes = depth_bytes
+        """Make an empty one, for tokens that take ``depth_bytes`` after one block."""
         self._n_room = limit_bytes // max(1, depth_bytes)
         self._asked: Counter[int] = Counter()
         self._kept: dict[int, dict[int, Tensor]] = {}

@@ -150,11 +150,9 @@ class Workbench:
 
     def evaluator(self, images: PreparedImages, *, cache_bytes: int = 0) -> Evaluator:
         """Make an evaluator in this process."""
-        return Evaluator(
-            self.loaded.model,
-            self.loaded.name,
+        return Evaluator.of(
+            self.loaded,
             images,
-            self.loaded.preprocessing,
             device=self.settings.device,
             batch_size=self.settings.batch_size,
             cache_bytes=cache_bytes,

@@ -55,12 +55,9 @@ class _Worker:
         # All it takes comes with every candidate: a worker that had to be started again knows nothing, and must not
         # need to be told. Images and reference are shared uncopied; the model is fetched when it is needed.
         if self._evaluator is None or self._images_hash != images.list_hash:
-            loaded = ray.get(model[0])
-            self._evaluator = Evaluator(
-                loaded.model,
-                loaded.name,
+            self._evaluator = Evaluator.of(
+                ray.get(model[0]),
                 images,
-                loaded.preprocessing,
                 device=self._device,
                 batch_size=self._batch_size,
                 cache_bytes=self._cache_bytes,

@@ -41,15 +41,16 @@ def describe_problems(error: ValidationError) -> str:
     x: Input should be a valid integer, unable to parse string as an integer (got 'a'); y: Field required
     """
     problems: dict[object, str] = {}
+    unions: dict[object, tuple[dict[str, None], str]] = {}  # of a field: the kinds it takes, what it got
     for problem in error.errors(include_url=False):
         place = problem["loc"]
         kind = _kind(place[1]) if len(place) > 1 else ""
         if not kind:
             problems[place] = _described(".".join(str(part) for part in place), problem)
-        elif place[0] not in problems:  # the value may be of several kinds, and is of none of them
-            problems[place[0]] = f"{place[0]} takes {kind} (got {_shown(problem['input'])})"
-        elif kind not in problems[place[0]]:
-            problems[place[0]] = problems[place[0]].replace(" (got ", f" or {kind} (got ", 1)
+            continue
+        kinds, received = unions.setdefault(place[0], ({}, _shown(problem["input"])))
+        kinds[kind] = None
+        problems[place[0]] = f"{place[0]} takes {' or '.join(kinds)} (got {received})"
     return "; ".join(problems.values())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +55,7 @@ def evaluate(config: Path, as_json: bool, **options: Any) -> None:
     loaded = open_model(model)
     layout.stages(loaded.architecture)  # a layout that does not fit is refused before images are decoded
     images, _, _ = take_images(data, open_data(data, loaded), loaded)
-
-    def evaluator(held: Any) -> Evaluator:
-        return Evaluator(
-            loaded.model,
-            loaded.name,
-            held,
-            loaded.preprocessing,
-            device=measuring.device,
-            batch_size=measuring.batch_size,
-        )
-
+    evaluator = partial(Evaluator.of, loaded, device=measuring.device, batch_size=measuring.batch_size)
     say(f"measuring on {len(images)} images")
     if _searched_on(config) == images.list_hash:
         say("note: the layout was chosen on these very images, so its number here is partly luck; see --image-seed")
