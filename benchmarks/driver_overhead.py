@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from objectives.evaluator import DenseReference
+from objectives.evaluator import DenseReference, Precision
 from objectives.images import PreparedImages
 from objectives.metrics import Measurement
 from objectives.statistics import pack, proportion_pct
 from search import Study
 from search.executors import Outcome
-from search.loop import Progress, SearchLoop
+from search.loop import SearchLoop
+from search.progress import Progress
+from search.racing import Race
 from search.sampler import Sampler
 from spaces import PruningConfig, dense_cost
 
@@ -39,7 +41,9 @@ class Formula:
         self._architecture = study.architecture
         self._waiting: list[tuple[int, PruningConfig]] = []
 
-    def hold(self, images: PreparedImages, reference: DenseReference | None = None) -> None:
+    def hold(
+        self, images: PreparedImages, reference: DenseReference | None = None, *, precision: Precision = "float32"
+    ) -> None:
         """Take no images: there is nothing to measure."""
 
     def measure_dense(self) -> tuple[Measurement, DenseReference]:
@@ -50,8 +54,8 @@ class Formula:
         """Say whether one of two workers is free."""
         return len(self._waiting) < 2
 
-    def submit(self, number: int, config: PruningConfig) -> None:
-        """Take a candidate."""
+    def submit(self, number: int, config: PruningConfig, race: Race | None = None) -> None:
+        """Take a candidate, which is measured on all images whatever its race."""
         self._waiting.append((number, config))
 
     def next_outcome(self, timeout_s: float) -> Outcome | None:

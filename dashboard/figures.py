@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from objectives.metrics import METRICS, Measurement
 from objectives.statistics import Estimate
-from storage import MeasurementKind, StudyRecord, TrialRecord
+from storage import MeasurementKind, StudyRecord, TrialRecord, TrialState
 from storage.results import estimate_of, front_of, measured
 
 __all__ = ["FrontData", "FrontPoint", "draw_front", "front_data", "front_page", "plot_front"]
@@ -54,6 +54,7 @@ class FrontData:
         metric_label: of the vertical axis.
         front: by rising cost.
         others: measured, but not on the front.
+        stopped: measured on some of the images, until their race was lost.
         confirmed: front trials on the confirm images.
         dense: the model with nothing pruned.
         budget_gflops: lower and upper end; the lower is ``None`` for a single budget.
@@ -64,6 +65,7 @@ class FrontData:
     metric_label: str
     front: tuple[FrontPoint, ...]
     others: tuple[FrontPoint, ...]
+    stopped: tuple[FrontPoint, ...]
     confirmed: tuple[FrontPoint, ...]
     dense: FrontPoint | None
     budget_gflops: tuple[float | None, float]
@@ -82,6 +84,11 @@ def front_data(study: StudyRecord, trials: Sequence[TrialRecord], dense: Measure
         metric_label=METRICS[study.metric].label,
         front=tuple(_point(trial, trial.measurement, study.metric) for trial in on_front),
         others=tuple(_point(trial, trial.measurement, study.metric) for trial in others),
+        stopped=tuple(
+            _point(trial, trial.measurement, study.metric)
+            for trial in trials
+            if trial.state is TrialState.STOPPED and trial.duplicate_of is None
+        ),
         confirmed=tuple(
             _point(trial, trial.confirmation, study.metric) for trial in on_front if trial.confirmation is not None
         ),
@@ -95,6 +102,10 @@ def front_data(study: StudyRecord, trials: Sequence[TrialRecord], dense: Measure
 def draw_front(data: FrontData) -> go.Figure:
     """Draw a front: points with 95 % intervals, the dense model, the budget."""
     figure = go.Figure()
+    if data.stopped:
+        figure.add_trace(
+            _scatter("stopped early", data.stopped, _OTHERS, size=5, symbol="x", opacity=0.4, intervals=False)
+        )
     figure.add_trace(_scatter("measured", data.others, _OTHERS, size=6, opacity=0.55, intervals=False))
     figure.add_trace(_front_line(data.front))
     figure.add_trace(_scatter("front, search images", data.front, _FRONT, size=9))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,7 +26,12 @@ from pruning.models import LoadedModel
 from pruning.preprocessing import Preprocessing
 from spaces import PrunefrontError, PruningConfig, dense_cost
 
-__all__ = ["CostsDisagree", "DenseReference", "Evaluator", "NonFiniteOutputs"]
+__all__ = ["CostsDisagree", "DenseReference", "Evaluator", "Hits", "NonFiniteOutputs", "Precision"]
+
+Hits = Mapping[str, NDArray[np.bool_]]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+_CARD_SHARE = 4  # of a GPU's memory, at most a quarter for the images
 
 
 class NonFiniteOutputs(PrunefrontError):
@@ -48,6 +55,7 @@ class Evaluator:
     Attributes:
         images: what is measured on.
         batch_size: images of one forward pass; part of what decides the last float bits.
+        precision: of matrix products; whatever scores tokens computes in float32 all the same.
     """
 
     def __init__(
@@ -59,6 +67,7 @@ class Evaluator:
         *,
         device: str = "cpu",
         batch_size: int = 64,
+        precision: Precision = "float32",
         cache_bytes: int = 0,
     ) -> None:
         """Take the model and the images.
@@ -70,20 +79,30 @@ class Evaluator:
             preprocessing: normalises them.
             device: where to run.
             batch_size: see above.
+            precision: see above.
             cache_bytes: memory for the dense model's tokens after each block, from which layouts start.
         """
         self.model = model.to(device).eval()
         self.images = images
         self.batch_size = batch_size
+        self.precision = precision
         self._preprocessing = preprocessing
         self._device = torch.device(device)
         self._architecture = read_architecture(model, name)
         self._reference: Tensor | None = None
+        self._pixels_on_card = self._on_card(images)
         self._prefix = DensePrefix(prefix_bytes(self._architecture, len(images)), cache_bytes)
 
     @classmethod
     def of(
-        cls, loaded: LoadedModel, images: PreparedImages, *, device: str, batch_size: int, cache_bytes: int = 0
+        cls,
+        loaded: LoadedModel,
+        images: PreparedImages,
+        *,
+        device: str,
+        batch_size: int,
+        precision: Precision = "float32",
+        cache_bytes: int = 0,
     ) -> Evaluator:
         """Make the evaluator of a loaded model, on images prepared for it."""
         return cls(
@@ -93,6 +112,7 @@ class Evaluator:
             loaded.preprocessing,
             device=device,
             batch_size=batch_size,
+            precision=precision,
             cache_bytes=cache_bytes,
         )
 
@@ -107,57 +127,89 @@ class Evaluator:
         Raises:
             NonFiniteOutputs: some of its outputs are NaN or infinite.
         """
-        logits, tokens, seconds = self._run(None)
+        started = time.perf_counter()
+        logits = torch.cat([said for said, _ in self._run(None)])
+        seconds = time.perf_counter() - started
         reference = DenseReference(logits.numpy())
         self.compare_with(reference)
-        return self._measurement(logits, self._counted(None), tokens, seconds), reference
+        macs = count_macs(self.model, self._inputs(slice(0, 1)))
+        return self._measurement(logits, macs, dense_cost(self._architecture).tokens_per_block, seconds), reference
+
+    def time_dense(self) -> float:
+        """Give the seconds that the dense model takes for an image of the first batch."""
+        started = time.perf_counter()
+        logits, _ = next(self._run(None))
+        return (time.perf_counter() - started) / len(logits)
 
     def compare_with(self, reference: DenseReference) -> None:
         """Take the dense model's outputs from elsewhere, instead of computing them again."""
         self._reference = torch.tensor(reference.logits)
 
-    def measure(self, config: PruningConfig) -> Measurement:
-        """Measure one layout on all images.
+    def measure(self, config: PruningConfig, stop: Callable[[Hits], bool] | None = None) -> Measurement:
+        """Measure one layout on all images, or on the first batches until it is told to stop.
+
+        Args:
+            config: the layout.
+            stop: is asked after each batch but the last, with the outcomes of all images so far by metric, whether
+                that is enough.
+
+        Returns:
+            The measurement, of ``n_images`` fewer than there are where it was stopped. The operations are counted
+            where it was not; what was stopped has its closed form, with the tokens counted on their way.
 
         Raises:
             InvalidInput: the layout does not fit the model.
             NonFiniteOutputs: some outputs are NaN or infinite.
-            CostsDisagree: the operations counted are not those of the closed form.
+            CostsDisagree: what ran is not what the closed form says.
         """
-        macs = self._counted(config)
-        expected = config.cost(self._architecture).macs
+        expected = config.cost(self._architecture)
+        started, said = time.perf_counter(), []
+        for logits, tokens in self._run(config):
+            if tokens != expected.tokens_per_block:
+                raise CostsDisagree(
+                    f"the closed form has {expected.tokens_per_block} tokens enter the blocks, but {tokens} did for "
+                    f"{config!r}"
+                )
+            said.append(logits)
+            n_seen = sum(map(len, said))
+            if stop is not None and n_seen < len(self.images) and stop(self._hits(torch.cat(said))):
+                break
+        seconds = time.perf_counter() - started
+        if n_seen == len(self.images):
+            self._require_counted(config, expected.macs)
+        return self._measurement(torch.cat(said), expected.macs, expected.tokens_per_block, seconds)
+
+    def _require_counted(self, config: PruningConfig, expected: int) -> None:
+        """Count the operations of one image, and refuse a result whose cost is not what the budget was told."""
+        with pruned(self.model, config):
+            macs = count_macs(self.model, self._inputs(slice(0, 1)))
         if macs != expected:
             raise CostsDisagree(
                 f"the closed form gives {expected} multiply-adds, but {macs} were counted for {config!r}"
             )
-        logits, tokens, seconds = self._run(config)
-        return self._measurement(logits, macs, tokens, seconds)
 
-    def _counted(self, config: PruningConfig | None) -> int:
-        with self._pruned(config):
-            return count_macs(self.model, self._inputs(slice(0, 1)))
+    def _run(self, config: PruningConfig | None) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+        """Run over the images batch by batch, for as long as somebody asks.
 
-    def _run(self, config: PruningConfig | None) -> tuple[Tensor, tuple[int, ...], float]:
-        """Run over all images.
-
-        Returns:
-            Logits, (n_images, n_classes) float32 on the CPU; the tokens that entered each block; and the seconds
-            it took.
+        Yields:
+            Logits, (batch, n_classes) float32 on the CPU; and the tokens that entered each block.
         """
-        chunks = []
-        started = time.perf_counter()
-        with self._pruned(config) as pruning, torch.inference_mode():
+        with self._pruned(config) as pruning:
             n_dense = 0 if pruning is None else pruning.n_dense_blocks
             self._prefix.plan_for(n_dense)
             for first in range(0, len(self.images), self.batch_size):
                 place = slice(first, first + self.batch_size)
                 if pruning is not None:
                     pruning.image_ids = torch.tensor(self.images.numbers[place])
-                tokens = self._prefix.tokens(first, n_dense, partial(self._embedded, place), self._blocks)
-                tokens = self._blocks(tokens, n_dense, self._architecture.depth)
-                chunks.append(self._outputs(classify(self.model, tokens)))
-            counts = dense_cost(self._architecture).tokens_per_block if pruning is None else pruning.tokens_per_block
-        return torch.cat(chunks), counts, time.perf_counter() - started
+                with torch.inference_mode(), self._autocast():
+                    tokens = self._prefix.tokens(first, n_dense, partial(self._embedded, place), self._blocks)
+                    tokens = self._blocks(tokens, n_dense, self._architecture.depth)
+                    logits = self._outputs(classify(self.model, tokens))
+                yield logits, () if pruning is None else pruning.tokens_per_block
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        dtype = getattr(torch, self.precision)
+        return torch.autocast(self._device.type, dtype=dtype, enabled=self.precision != "float32")
 
     def _embedded(self, place: slice) -> Tensor:
         return embed(self.model, self._inputs(place))
@@ -169,38 +221,58 @@ class Evaluator:
         return nullcontext() if config is None else pruned(self.model, config)
 
     def _inputs(self, place: slice) -> Tensor:
+        if self._pixels_on_card is not None:
+            return self._preprocessing.normalise(self._pixels_on_card[place])
         # A copy: the array may lie in memory that workers share and none may write.
         pixels = torch.tensor(self.images.pixels[place], device=self._device)
         return self._preprocessing.normalise(pixels)
 
+    def _on_card(self, images: PreparedImages) -> Tensor | None:
+        """Put the images on the GPU, a byte a channel, if there is one and they take no more than their share."""
+        if self._device.type != "cuda":
+            return None
+        memory = torch.cuda.get_device_properties(self._device).total_memory
+        return torch.tensor(images.pixels, device=self._device) if images.pixels.nbytes * _CARD_SHARE < memory else None
+
     def _outputs(self, logits: Tensor) -> Tensor:
         if not torch.isfinite(logits).all():
             n_bad = int((~torch.isfinite(logits)).any(dim=1).sum())
-            raise NonFiniteOutputs(f"the model's outputs are NaN or infinite for {n_bad} of {len(logits)} images")
+            raise NonFiniteOutputs(
+                f"the model's outputs are NaN or infinite for {n_bad} of a batch of {len(logits)} images"
+            )
         return logits.float().cpu()
 
-    def _measurement(self, logits: Tensor, macs: int, tokens: tuple[int, ...], seconds: float) -> Measurement:
+    def _hits(self, logits: Tensor) -> Hits:
+        """Say of the first images, those of (n_seen, n_classes) logits, which count for each metric."""
         chosen = logits.argmax(dim=1).numpy()
         hits: dict[str, NDArray[np.bool_]] = {}
         if self.images.has_labels:
-            hits["top1_pct"] = chosen == self.images.labels
+            hits["top1_pct"] = chosen == self.images.labels[: len(chosen)]
+        hits["agreement_pct"] = chosen == self._dense(len(chosen)).argmax(dim=1).numpy()
+        return hits
+
+    def _dense(self, n_images: int) -> Tensor:
         if self._reference is None:
             raise RuntimeError("the dense model must be measured, or its outputs given, before any layout")
-        hits["agreement_pct"] = chosen == self._reference.argmax(dim=1).numpy()
+        return self._reference[:n_images]
+
+    def _measurement(self, logits: Tensor, macs: int, tokens: tuple[int, ...], seconds: float) -> Measurement:
+        hits = self._hits(logits)
         values = {name: proportion_pct(int(hit.sum()), hit.size) for name, hit in hits.items()}
         divergence = functional.kl_div(
             logits.double().log_softmax(dim=1),
-            self._reference.double().log_softmax(dim=1),
+            self._dense(len(logits)).double().log_softmax(dim=1),
             reduction="none",
             log_target=True,
         ).sum(dim=1)
         values["kl_nats"] = Estimate(float(divergence.mean()))
         return Measurement(
-            n_images=len(self.images),
+            n_images=len(logits),
             image_list_hash=self.images.list_hash,
             values=values,
             outcomes={name: pack(hit) for name, hit in hits.items()},
             macs=macs,
             tokens_per_block=tokens,
             seconds=seconds,
+            precision=self.precision,
         )

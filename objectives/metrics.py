@@ -36,15 +36,16 @@ class Measurement:
     """What one layout did on one list of images.
 
     Attributes:
-        n_images: how many.
-        image_list_hash: which.
+        n_images: how many: the list's first ones.
+        image_list_hash: which list.
         values: each metric's name and estimate: ``top1_pct`` where there are labels, ``agreement_pct`` (the same
             top class as the dense model), ``kl_nats`` (mean Kullback-Leibler divergence of the dense model's
             class probabilities from the layout's).
         outcomes: for a metric that is a share of images, the images that count, packed into bits.
-        macs: multiply-adds of one image as counted while it ran, overhead included.
+        macs: multiply-adds of one image, overhead included; counted on one of them where all images were measured.
         tokens_per_block: tokens, prefix included, that entered each block.
         seconds: spent in the model.
+        precision: of its matrix products.
     """
 
     n_images: int
@@ -54,6 +55,7 @@ class Measurement:
     macs: int
     tokens_per_block: tuple[int, ...]
     seconds: float
+    precision: str = "float32"
 
     @property
     def gflops(self) -> float:

@@ -26,6 +26,11 @@ class AttentionMaps:
     key: Tensor
     value: Tensor
 
+    def at_least_float32(self) -> AttentionMaps:
+        """Give the same in float32 where the block computed in half of that."""
+        maps = (self.weights, self.query, self.key, self.value)
+        return AttentionMaps(*(each.float() if each.element_size() < 4 else each for each in maps))
+
 
 def attend(attention: Attention, x: Tensor) -> tuple[Tensor, AttentionMaps]:
     """Run a timm attention module with its matrix in the open, where fused attention would hide it.

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from spaces import InvalidInput
 from spaces.errors import describe_problems
+from spaces.problem import BudgetBy
 
 __all__ = ["SAMPLERS", "DataSettings", "Execution", "MeasuringSettings", "ModelSettings", "SearchSettings"]
 
 SAMPLERS = ("random", "tpe", "nsga2", "gp")
-SamplerName = Literal["random", "tpe", "nsga2", "gp"]
+_LEARN_FROM_REJECTED = ("tpe", "nsga2")
+BEST_SAMPLER = "tpe"  # of benchmarks/samplers.py; see docs/search.md
+SamplerName = Literal["auto", "random", "tpe", "nsga2", "gp"]
+Precision = Literal["float32", "bfloat16", "float16"]  # as objectives.evaluator has it, without its torch
+_USUAL_BATCH = 64
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -67,14 +72,27 @@ class MeasuringSettings(_Settings):
     """How a layout is measured.
 
     Attributes:
-        batch_size: images of a forward pass.
+        batch_size: images of a forward pass; ``auto`` lets a search find it by a short measurement.
+        precision: of matrix products; ``auto`` lets a search take half precision where that is faster here and the
+            dense model's metric stays within its interval. Outside a search it means float32.
         threads: CPU threads of a worker; like the batch size it decides the last float bits.
         device: ``cpu`` or ``cuda``.
     """
 
-    batch_size: Positive = 64
+    batch_size: Positive | Literal["auto"] = "auto"
+    precision: Precision | Literal["auto"] = "auto"
     threads: Positive = 1
     device: Literal["cpu", "cuda"] = "cpu"
+
+    @property
+    def settled_batch_size(self) -> int:
+        """The batch size, or the usual one where it is still to be found."""
+        return _USUAL_BATCH if self.batch_size == "auto" else self.batch_size
+
+    @property
+    def settled_precision(self) -> Precision:
+        """The precision, or float32 where it is still to be found."""
+        return "float32" if self.precision == "auto" else self.precision
 
 
 class SearchSettings(MeasuringSettings):
@@ -87,10 +105,13 @@ class SearchSettings(MeasuringSettings):
         preset: of the space.
         space: settings over the preset's.
         metric: what is maximised: ``top1`` or, without labels, ``agreement`` with the dense model.
-        sampler: what proposes.
+        sampler: what proposes; ``auto`` takes what did best in docs/search.md.
+        budget_by: how draws come within the budget; see ``spaces.Problem``.
         seed: of the proposals.
         look_ahead: proposals made before the first result is told. With the seed it decides every proposal, so
             that their sequence is the same for any number of workers up to it.
+        race_error: how often, at most, a candidate may be measured no further that would have beaten the best one at
+            no greater cost; ``None`` measures every candidate on all images.
         expect_top1: what the dense model should reach, in percent; a search on a broken set-up is refused.
     """
 
@@ -102,10 +123,25 @@ class SearchSettings(MeasuringSettings):
     preset: str = "paper"
     space: Mapping[str, Any] = {}
     metric: Literal["top1", "agreement"] = "top1"
-    sampler: SamplerName = "tpe"
+    sampler: SamplerName = "auto"
+    budget_by: BudgetBy = "repair"
     seed: int = 0
     look_ahead: Positive = 16
+    race_error: Annotated[float, Field(gt=0, lt=1)] | None = 0.05
     expect_top1: Annotated[float, Field(ge=0, le=100)] | None = None
+
+    def with_sampler(self) -> Self:
+        """Settle the sampler, if that is left open."""
+        return self.model_copy(update={"sampler": BEST_SAMPLER}) if self.sampler == "auto" else self
+
+    @model_validator(mode="after")
+    def _constraint_is_understood(self) -> Self:
+        if self.budget_by == "constraint" and self.sampler not in (*_LEARN_FROM_REJECTED, "auto"):
+            raise ValueError(
+                f"the sampler {self.sampler} cannot be told of constraints: use {' or '.join(_LEARN_FROM_REJECTED)}, "
+                "or --budget-by repair"
+            )
+        return self
 
 
 class Execution(_Settings):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 
 from dashboard.words import measurement_line
 from objectives.diagnosis import require_dense_top1
 from objectives.evaluator import DenseReference
-from objectives.metrics import Measurement
+from search.calibration import calibrate
 from search.config import SearchSettings
-from search.executors import LocalExecutor
 from search.provenance import provenance
 from search.workbench import Workbench, load
 from spaces import InvalidInput, dense_cost
@@ -27,10 +25,15 @@ def create(
     if n_trials < 1:
         raise InvalidInput(f"at least one trial must be asked for, got {n_trials}")
     _require_free_name(db, settings.study)
+    settings = settings.with_sampler()
     bench = load(settings)
     for line in bench.findings():
         say(line)
-    dense, reference = _measure_dense(bench)
+    calibrated = calibrate(bench, say)
+    bench, dense, reference = calibrated.bench, calibrated.dense, calibrated.reference
+    require_dense_top1(
+        dense, settings.expect_top1, loaded=bench.loaded, images=bench.search_images, logits=reference.logits
+    )
     say(f"dense model: {measurement_line(dense, settings.metric)}")
     new = _new_study(bench, n_trials)
     store = Store(db, create=True)
@@ -65,22 +68,6 @@ def _new_study(bench: Workbench, n_trials: int) -> NewStudy:
             None if confirm_images is None else confirm_images.list_hash,
         ),
     )
-
-
-def _measure_dense(bench: Workbench) -> tuple[Measurement, DenseReference]:
-    """Measure the dense model here, and refuse to go on if it does not do what it should."""
-    with closing(LocalExecutor(bench.evaluator, threads=bench.settings.threads)) as executor:
-        executor.hold(bench.search_images)
-        measurement, reference = executor.measure_dense()
-    bench.loaded.model.cpu()  # where workers take it from
-    require_dense_top1(
-        measurement,
-        bench.settings.expect_top1,
-        loaded=bench.loaded,
-        images=bench.search_images,
-        logits=reference.logits,
-    )
-    return measurement, reference
 
 
 def _require_free_name(db: str, name: str) -> None:

@@ -11,9 +11,10 @@ from typing import Protocol
 
 import torch
 
-from objectives.evaluator import DenseReference, Evaluator
+from objectives.evaluator import DenseReference, Evaluator, Precision
 from objectives.images import PreparedImages
 from objectives.metrics import Measurement
+from search.racing import Race
 from spaces import PruningConfig
 
 __all__ = ["Executor", "LocalExecutor", "Outcome", "measure_safely", "worker_name"]
@@ -21,11 +22,16 @@ __all__ = ["Executor", "LocalExecutor", "Outcome", "measure_safely", "worker_nam
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker says of one candidate: a measurement, or an error in one line with its traceback."""
+    """What a worker says of one candidate: a measurement, or an error in one line with its traceback.
+
+    Attributes:
+        lost_to: the trial against which the candidate lost its race, before it had seen all images.
+    """
 
     number: int
     worker: str
     measurement: Measurement | None = None
+    lost_to: int | None = None
     error: str | None = None
     traceback: str = field(default="", repr=False)
 
@@ -33,8 +39,10 @@ class Outcome:
 class Executor(Protocol):
     """Measures candidates, some at a time, on the images it was last given."""
 
-    def hold(self, images: PreparedImages, reference: DenseReference | None = None) -> None:
-        """Take the images for what follows, and the dense model's outputs if they are known."""
+    def hold(
+        self, images: PreparedImages, reference: DenseReference | None = None, *, precision: Precision = "float32"
+    ) -> None:
+        """Take the images for what follows, the dense model's outputs if they are known, and the precision."""
 
     def measure_dense(self) -> tuple[Measurement, DenseReference]:
         """Measure the dense model; candidates are compared with the outcome from then on."""
@@ -42,8 +50,8 @@ class Executor(Protocol):
     def has_room(self) -> bool:
         """Say whether a worker is free."""
 
-    def submit(self, number: int, config: PruningConfig) -> None:
-        """Give a candidate to a free worker."""
+    def submit(self, number: int, config: PruningConfig, race: Race | None = None) -> None:
+        """Give a candidate to a free worker, with whom it has to beat."""
 
     def next_outcome(self, timeout_s: float) -> Outcome | None:
         """Wait for a candidate to be done, at most so long."""
@@ -57,10 +65,12 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def measure_safely(evaluator: Evaluator, number: int, config: PruningConfig) -> Outcome:
+def measure_safely(evaluator: Evaluator, number: int, config: PruningConfig, race: Race | None) -> Outcome:
     """Measure a candidate; whatever goes wrong becomes its outcome, not this process's end."""
     try:
-        return Outcome(number, worker_name(), measurement=evaluator.measure(config))
+        measurement = evaluator.measure(config, None if race is None else race.is_lost)
+        is_stopped = measurement.n_images < len(evaluator.images)
+        return Outcome(number, worker_name(), measurement, lost_to=race.rival if race and is_stopped else None)
     except Exception as error:  # a candidate may fail in ways that only its model knows
         line = " ".join(f"{type(error).__name__}: {error}".split())
         return Outcome(number, worker_name(), error=line, traceback=traceback.format_exc())
@@ -69,16 +79,19 @@ def measure_safely(evaluator: Evaluator, number: int, config: PruningConfig) -> 
 class LocalExecutor:
     """One worker in this process, without the seconds that Ray takes to start."""
 
-    def __init__(self, make_evaluator: Callable[[PreparedImages], Evaluator], *, threads: int) -> None:
+    def __init__(self, make_evaluator: Callable[..., Evaluator], *, threads: int) -> None:
+        """Take what makes an evaluator of images, in a ``precision``."""
         self._make_evaluator = make_evaluator
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(threads)
         self._evaluator: Evaluator | None = None
-        self._job: tuple[int, PruningConfig] | None = None
+        self._job: tuple[int, PruningConfig, Race | None] | None = None
 
-    def hold(self, images: PreparedImages, reference: DenseReference | None = None) -> None:
+    def hold(
+        self, images: PreparedImages, reference: DenseReference | None = None, *, precision: Precision = "float32"
+    ) -> None:
         """Take the images for what follows."""
-        self._evaluator = self._make_evaluator(images)
+        self._evaluator = self._make_evaluator(images, precision=precision)
         if reference is not None:
             self._evaluator.compare_with(reference)
 
@@ -94,16 +107,16 @@ class LocalExecutor:
         """Say whether no candidate waits."""
         return self._job is None
 
-    def submit(self, number: int, config: PruningConfig) -> None:
+    def submit(self, number: int, config: PruningConfig, race: Race | None = None) -> None:
         """Take a candidate."""
-        self._job = number, config
+        self._job = number, config, race
 
     def next_outcome(self, timeout_s: float) -> Outcome | None:
         """Measure the candidate that waits."""
         if self._job is None:
             return None
-        (number, config), self._job = self._job, None
-        return measure_safely(self._ready(), number, config)
+        job, self._job = self._job, None
+        return measure_safely(self._ready(), *job)
 
     def close(self) -> None:
         """Give the process its threads back."""

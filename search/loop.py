@@ -12,57 +12,22 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from objectives.metrics import Measurement
 from search.executors import Executor, Outcome
 from search.interruption import Interrupted
+from search.progress import Progress
+from search.racing import Rivals
 from search.sampler import Asked, Sampler, Told
 from spaces import Problem, PrunefrontError, PruningConfig, parse_layout
-from storage import NewTrial, Store, StudyRecord, TrialRecord, TrialState
+from storage import NewTrial, Store, StudyRecord, TrialRecord
 from storage.results import estimate_of
 
-__all__ = ["Progress", "SearchLoop"]
+__all__ = ["SearchLoop"]
 
 _WAIT_S = 0.5
 _MAX_FAILURES_IN_A_ROW = 20
 _EXACT = 1e-12  # GFLOPs; far below one multiply-add
-
-
-@dataclass
-class Progress:
-    """How far a search is, and where its driver's time went.
-
-    Attributes:
-        n_trials: asked for.
-        n_complete: measured, or known from an equal candidate.
-        n_duplicates: of those, the ones known from an equal candidate.
-        n_failed: not measurable.
-        n_proposed: draws made so far.
-        n_over_budget: draws that cost more than they may, all of them brought onto the budget.
-        best: the best complete trial's number, metric and cost.
-        seconds: of the driver, by what it did.
-    """
-
-    n_trials: int
-    n_complete: int = 0
-    n_duplicates: int = 0
-    n_failed: int = 0
-    n_proposed: int = 0
-    n_over_budget: int = 0
-    best: tuple[int, Measurement] | None = None
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    @property
-    def n_finished(self) -> int:
-        """Trials with which nothing more will happen."""
-        return self.n_complete + self.n_failed
-
-    @property
-    def overhead_share(self) -> float:
-        """The driver's own share of the time: everything but waiting for workers."""
-        total = sum(self.seconds.values())
-        return 0.0 if total == 0 else 1 - self.seconds["waiting"] / total
 
 
 class SearchLoop:
@@ -82,11 +47,16 @@ class SearchLoop:
     ) -> None:
         self._store, self._study, self._sampler = store, study, sampler
         self._problem, self._executor = problem, executor
+        race_error = study.spec["settings"]["race_error"]
+        self._rivals: Rivals | None = None
+        if race_error is not None:
+            self._rivals = Rivals(study.metric, race_error, is_front=problem.budget.is_range)
         self._check_lease, self._on_progress, self._stop_requested = check_lease, on_progress, stop_requested
         self._outcomes: list[Told | None] = []  # by trial number; None until it is finished
         self._gflops: list[float] = []
         self._first_of: dict[str, int] = {}  # digest -> the trial that measures it
         self._duplicates: dict[int, list[int]] = defaultdict(list)  # trial -> later trials equal to it
+        self._lost_to: dict[int, int] = {}  # a stopped trial -> its rival
         self._waiting: list[tuple[int, PruningConfig]] = []  # a heap: the lowest number goes first
         self._failures_in_a_row = 0
         self.progress = Progress(study.n_trials)
@@ -128,7 +98,7 @@ class SearchLoop:
                 with self._timed("telling"):
                     self._sampler.tell(due, outcome)
             with self._timed("asking"):
-                asked = self._sampler.ask(number)
+                asked = self._sampler.ask(number, self._problem.excess)
             self._propose(asked)
 
     def _propose(self, asked: Asked) -> None:
@@ -152,6 +122,7 @@ class SearchLoop:
             overhead_gflops=cost.overhead_macs / 1e9,
             drawn_gflops=proposal.drawn_gflops,
             sampler_attrs=asked.attrs,
+            n_rejected=asked.n_rejected,
             duplicate_of=earlier,
         )
         with self._timed("recording"):
@@ -167,12 +138,16 @@ class SearchLoop:
             number, config = heapq.heappop(self._waiting)
             with self._timed("recording"):
                 self._store.start_trial(self._study.id, number)
-            self._executor.submit(number, config)
+            # Those told before the trial was drawn, and no others: so its race, too, does not depend on the workers.
+            told = number - self._study.look_ahead + 1
+            race = None if self._rivals is None else self._rivals.race(self._gflops[number], before=told)
+            self._executor.submit(number, config, race)
 
     def _take_in(self, trial: NewTrial) -> None:
         self._outcomes.append(None)
         self._gflops.append(trial.gflops)
-        self.progress.n_proposed += 1
+        self.progress.n_proposed += 1 + trial.n_rejected
+        self.progress.n_over_budget += trial.n_rejected
         self.progress.n_over_budget += trial.drawn_gflops > self._problem.budget.high_gflops + _EXACT
         if trial.duplicate_of is None:
             self._first_of[trial.digest] = trial.number
@@ -181,12 +156,15 @@ class SearchLoop:
 
     def _record(self, outcome: Outcome) -> None:
         number, measurement = outcome.number, outcome.measurement
+        study_id, worker = self._study.id, outcome.worker
         with self._timed("recording"):
-            if measurement is not None:
-                self._store.finish_trial(self._study.id, number, measurement, outcome.worker)
+            if measurement is None:
+                self._store.fail_trial(study_id, number, outcome.error or "", outcome.traceback, worker)
+            elif outcome.lost_to is not None:
+                self._store.stop_trial(study_id, number, measurement, outcome.lost_to, worker)
             else:
-                self._store.fail_trial(self._study.id, number, outcome.error or "", outcome.traceback, outcome.worker)
-        self._settle(number, measurement)
+                self._store.finish_trial(study_id, number, measurement, worker)
+        self._settle(number, measurement, outcome.lost_to)
         for duplicate in self._duplicates[number]:
             self._finish_duplicate(duplicate, number)
         self._failures_in_a_row = 0 if measurement is not None else self._failures_in_a_row + 1
@@ -196,32 +174,49 @@ class SearchLoop:
             )
 
     def _finish_duplicate(self, number: int, earlier: int) -> None:
-        outcome = self._outcomes[earlier]
+        outcome, rival = self._outcomes[earlier], self._lost_to.get(earlier)
         with self._timed("recording"):
-            if outcome is not None and outcome.value is not None:
-                self._store.finish_trial(self._study.id, number, None, None)
-            else:
+            if outcome is None or outcome.value is None:
                 self._store.fail_trial(self._study.id, number, f"equal to trial {earlier}, which failed", "", None)
-        self._outcomes[number] = outcome
-        self._count(outcome, duplicate=True)
+            elif rival is not None:
+                self._store.stop_trial(self._study.id, number, None, rival, None)
+            else:
+                self._store.finish_trial(self._study.id, number, None, None)
+        self._settle_duplicate(number, earlier)
 
-    def _settle(self, number: int, measurement: Measurement | None) -> None:
+    def _settle_duplicate(self, number: int, earlier: int) -> None:
+        told = self._outcomes[number] = self._outcomes[earlier]
+        self._count(told, is_stopped=earlier in self._lost_to)
+        self.progress.n_duplicates += told is not None and told.value is not None
+
+    def _settle(self, number: int, measurement: Measurement | None, lost_to: int | None) -> None:
+        """Take in what became of a trial that was measured, or failed."""
         estimate = estimate_of(measurement, self._study.metric)
-        told = Told(None if estimate is None else estimate.value, self._gflops[number])
-        self._outcomes[number] = told
-        self._count(told, duplicate=False)
-        if measurement is not None and estimate is not None:
+        value = None if estimate is None else estimate.value
+        if measurement is not None:
+            self.progress.n_images_seen += measurement.n_images
+        if measurement is not None and self._rivals is not None:
+            if lost_to is None:
+                self._rivals.add(number, self._gflops[number], measurement)
+            else:
+                self._lost_to[number] = lost_to
+                value = self._rivals.expected(measurement, lost_to)
+                self.progress.n_images_spared += self._rivals.n_images(lost_to) - measurement.n_images
+        told = self._outcomes[number] = Told(value, self._gflops[number])
+        self._count(told, is_stopped=lost_to is not None)
+        if lost_to is None and measurement is not None and estimate is not None:
             best = self.progress.best
             best_estimate = None if best is None else estimate_of(best[1], self._study.metric)
             if best_estimate is None or estimate.value > best_estimate.value:
                 self.progress.best = number, measurement
 
-    def _count(self, told: Told | None, *, duplicate: bool) -> None:
+    def _count(self, told: Told | None, *, is_stopped: bool) -> None:
         if told is None or told.value is None:
             self.progress.n_failed += 1
-            return
-        self.progress.n_complete += 1
-        self.progress.n_duplicates += duplicate
+        elif is_stopped:
+            self.progress.n_stopped += 1
+        else:
+            self.progress.n_complete += 1
 
     def _restore(self) -> None:
         """Take the study up where its rows stand; what no worker finished is measured again."""
@@ -251,12 +246,9 @@ class SearchLoop:
             if self._outcomes[trial.duplicate_of] is not None and not trial.state.is_finished:
                 self._finish_duplicate(trial.number, trial.duplicate_of)
             elif trial.state.is_finished:
-                self._outcomes[trial.number] = self._outcomes[trial.duplicate_of]
-                self._count(self._outcomes[trial.number], duplicate=True)
-        elif trial.state is TrialState.COMPLETE:
-            self._settle(trial.number, trial.measurement)
-        elif trial.state is TrialState.FAILED:
-            self._settle(trial.number, None)
+                self._settle_duplicate(trial.number, trial.duplicate_of)
+        elif trial.state.is_finished:
+            self._settle(trial.number, trial.measurement, trial.rival)
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -15,24 +16,41 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
+from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
+from search.tpe import Tpe
+from spaces import PrunefrontError
 from spaces.domains import Choice, IntRange, Parameter
 
 __all__ = ["Asked", "Sampler", "Told"]
 
+_Rejected = tuple[Mapping[str, Any], Mapping[str, Any]]  # the draw, and what the sampler keeps about it
+
 _POPULATION = 30
 _N_RANDOM_FIRST = 10
+_MOST_DRAWS = 1000  # for one trial
+_PATIENCE = 20  # draws, after which a sampler that keeps missing the budget makes way for random ones
+_BUDGET = "budget"
+_REJECTED = "prunefront:rejected"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A draw: its number, its parameters, and what the sampler keeps about it."""
+    """A draw: its number, its parameters, and what the sampler keeps about it.
+
+    Attributes:
+        number: of the trial.
+        params: the draw.
+        attrs: what the sampler keeps about it, and under ``_REJECTED`` the draws before it that missed the budget.
+        n_rejected: how many were.
+    """
 
     number: int
     params: Mapping[str, Any]
     attrs: Mapping[str, Any]
+    n_rejected: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +69,15 @@ class Sampler:
     and is rebuilt from rows by ``restore``.
     """
 
-    def __init__(self, kind: str, parameters: Sequence[Parameter], *, seed: int, is_front: bool) -> None:
+    def __init__(
+        self,
+        kind: str,
+        parameters: Sequence[Parameter],
+        *,
+        seed: int,
+        is_front: bool,
+        learns_from_rejected: bool = False,
+    ) -> None:
         """Make a sampler.
 
         Args:
@@ -59,10 +85,14 @@ class Sampler:
             parameters: what to draw.
             seed: of the study.
             is_front: whether cost is an objective beside the metric.
+            learns_from_rejected: whether draws that miss the budget are told to it, by how much they miss it.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._kind, self._seed, self._is_front = kind, seed, is_front
+        self._learns_from_rejected = learns_from_rejected
+        self._ours: list[int] = []  # by trial number: Optuna's number for it
         self._distributions = {parameter.name: _distribution(parameter) for parameter in parameters}
+        self._known = _Known(parameters, is_front=is_front)
         maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
         directions = [maximize, minimize] if is_front else [maximize]
         self._study = optuna.create_study(directions=directions, sampler=self._seeded(0))
@@ -92,25 +122,54 @@ class Sampler:
         for key, value in study_attrs.items():
             self._study._storage.set_study_system_attr(self._study._study_id, key, value)
 
-    def ask(self, number: int) -> Asked:
-        """Draw the parameters of trial ``number``, which must be the next."""
-        self._study.sampler = self._seeded(number)
-        with warnings.catch_warnings():
-            # GP and multivariate TPE are marked experimental; their options are written out and pinned here.
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            trial = self._study.ask(self._distributions)
-        if trial.number != number:
-            raise RuntimeError(f"trial {number} was to be drawn, but the sampler stands at {trial.number}")
-        drawn = self._study.get_trials(deepcopy=False)[number]
-        return Asked(number, dict(drawn.params), dict(drawn.system_attrs))
+    def ask(self, number: int, excess: Callable[[Mapping[str, Any]], float] = lambda _: 0.0) -> Asked:
+        """Draw the parameters of trial ``number``, which must be the next.
+
+        Args:
+            number: of the trial.
+            excess: gives the GFLOPs by which a draw misses the budget; it is drawn again until that is 0.
+
+        Raises:
+            PrunefrontError: no draw meets the budget.
+        """
+        if number != len(self._ours):
+            raise RuntimeError(f"trial {number} was to be drawn, but the sampler stands at {len(self._ours)}")
+        rejected: list[_Rejected] = []
+        for attempt in range(_MOST_DRAWS):
+            self._study.sampler = self._seeded(number, attempt)
+            with warnings.catch_warnings():
+                # GP is marked experimental; its options are written out and pinned here.
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                trial = self._study.ask(self._distributions)
+            missed_by = excess(trial.params)
+            if self._learns_from_rejected:
+                trial.set_constraint(_BUDGET, missed_by)
+            drawn = self._study.get_trials(deepcopy=False)[trial.number]
+            if missed_by == 0:
+                self._ours.append(trial.number)
+                before = {_REJECTED: rejected} if rejected else {}
+                return Asked(number, dict(drawn.params), {**drawn.system_attrs, **before}, n_rejected=attempt)
+            rejected.append((dict(drawn.params), dict(drawn.system_attrs)))
+            if self._learns_from_rejected:
+                self._study.tell(trial.number, self._worthless())
+            else:
+                self._study.tell(trial.number, state=OptunaState.FAIL)
+        raise PrunefrontError(
+            f"none of {_MOST_DRAWS} draws for trial {number} meets the budget: bring them onto it with "
+            "--budget-by repair"
+        )
 
     def tell(self, number: int, outcome: Told) -> None:
         """Say what became of trial ``number``; results are told in the order of the proposals."""
         values = self._values(outcome)
         if values is None:
-            self._study.tell(number, state=OptunaState.FAIL)
+            self._study.tell(self._ours[number], state=OptunaState.FAIL)
         else:
-            self._study.tell(number, values)
+            self._study.tell(self._ours[number], values)
+
+    def _worthless(self) -> list[float]:
+        """Give the values of a draw that is not measured; samplers rank it by its excess alone."""
+        return [0.0, 0.0] if self._is_front else [0.0]
 
     def _values(self, outcome: Told) -> list[float] | None:
         if outcome.value is None:
@@ -118,58 +177,85 @@ class Sampler:
         return [outcome.value, outcome.gflops] if self._is_front else [outcome.value]
 
     def _add(self, asked: Asked, state: OptunaState, values: list[float] | None) -> None:
+        attrs = dict(asked.attrs)
+        for params, kept in attrs.pop(_REJECTED, ()):
+            # Also where nothing is learnt from them: NSGA-II names its parents by Optuna's numbers.
+            if self._learns_from_rejected:
+                self._add_trial(params, OptunaState.COMPLETE, self._worthless(), kept)
+            else:
+                self._add_trial(params, OptunaState.FAIL, None, kept)
+        self._ours.append(len(self._study.get_trials(deepcopy=False)))
+        self._add_trial(asked.params, state, values, attrs)
+
+    def _add_trial(
+        self, params: Mapping[str, Any], state: OptunaState, values: list[float] | None, attrs: Mapping[str, Any]
+    ) -> None:
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=state,
                 values=values,
-                params=dict(asked.params),
+                params=dict(params),
                 distributions=self._distributions,
-                system_attrs=dict(asked.attrs),
+                system_attrs=dict(attrs),
             )
         )
 
-    def _seeded(self, number: int) -> BaseSampler:
-        digest = hashlib.sha256(f"{self._seed}:{number}".encode()).digest()
+    def _seeded(self, number: int, attempt: int = 0) -> BaseSampler:
+        again = f":{attempt}" if attempt else ""
+        digest = hashlib.sha256(f"{self._seed}:{number}{again}".encode()).digest()
         seed = int.from_bytes(digest[:4], "big")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return self._make(seed)
+            return self._make("random" if attempt >= _PATIENCE else self._kind, seed)
 
-    def _make(self, seed: int) -> BaseSampler:
+    def _make(self, kind: str, seed: int) -> BaseSampler:
         """Make the sampler with every option written out: Optuna's defaults change between versions."""
-        if self._kind == "random":
+        if kind == "random":
             return RandomSampler(seed=seed)
-        if self._kind == "nsga2":
+        if kind == "nsga2":
             return NSGAIISampler(population_size=_POPULATION, seed=seed)
-        if self._kind == "gp":
+        if kind == "gp":
             return GPSampler(seed=seed, n_startup_trials=_N_RANDOM_FIRST, deterministic_objective=False)
-        return _TPE(
-            self._distributions,
-            seed=seed,
-            n_startup_trials=_N_RANDOM_FIRST,
-            n_ei_candidates=24,
-            # For one budget the parameters of a layout are modelled together; for a front, each alone did better.
-            multivariate=not self._is_front,
-            group=False,
-            constant_liar=True,
-        )
+        return _TPE(self._known, self._distributions, seed=seed)
 
 
-class _TPE(TPESampler):
-    """TPE that is told its search space.
+class _Known:
+    """The trials of a study as TPE knows them; outlives the sampler of one draw, so that each is read once."""
 
-    Optuna intersects the parameters of all trials to find it, anew for each sampler, which takes longer than the draw.
-    """
+    def __init__(self, parameters: Sequence[Parameter], *, is_front: bool) -> None:
+        self.tpe = Tpe(parameters, is_front=is_front)
+        self._n_read = 0
 
-    def __init__(self, distributions: Mapping[str, BaseDistribution], **options: Any) -> None:
-        super().__init__(**options)
-        together = distributions if options["multivariate"] else {}
-        self._drawn_together = {name: each for name, each in sorted(together.items()) if not each.single()}
+    def read(self, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
+        """Observe what was told since the last time, and give the parameters of the trials that are still out."""
+        while self._n_read < len(trials) and trials[self._n_read].state.is_finished():
+            trial = trials[self._n_read]
+            if trial.state is OptunaState.COMPLETE:
+                value, *costs = trial.values
+                merits = [value, *(-cost for cost in costs)]
+                self.tpe.observe(trial.params, merits, sum(trial.constraints.values()))
+            self._n_read += 1
+        # Behind the first that is out lie draws that were rejected; TPE learns of them in the order of all draws.
+        return [trial.params for trial in trials[self._n_read :] if not trial.state.is_finished()]
 
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self._drawn_together
+
+class _TPE(RandomSampler):
+    """TPE in place of Optuna's, which reads and sorts all trials again for each draw; the first are drawn at random."""
+
+    def __init__(self, known: _Known, distributions: dict[str, BaseDistribution], *, seed: int) -> None:
+        super().__init__(seed=seed)
+        self._known, self._distributions, self._seed = known, distributions, seed
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._distributions
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        running = self._known.read(study.get_trials(deepcopy=False)[: trial.number])
+        if self._known.tpe.n_observed < _N_RANDOM_FIRST:
+            return {}
+        return self._known.tpe.propose(running, np.random.RandomState(self._seed))
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:

@@ -13,12 +13,13 @@ from search.creation import create
 from search.executors import Executor
 from search.interruption import Interrupted
 from search.lease_keeper import LeaseKeeper
-from search.loop import Progress, SearchLoop
+from search.loop import SearchLoop
+from search.progress import Progress
 from search.provenance import versions
 from search.sampler import Sampler
 from search.workbench import Workbench, load
 from spaces import InvalidInput, PrunefrontError, parse_layout
-from storage import MeasurementKind, Store, StudyOwned, StudyRecord, StudyState, TrialRecord
+from storage import MeasurementKind, Store, StudyOwned, StudyRecord, StudyState, TrialRecord, TrialState
 from storage.remembered import DEFAULT_DB, RememberedStudy
 
 __all__ = ["Study"]
@@ -150,7 +151,7 @@ class Study(RememberedStudy):
                 with self._state_kept(), closing(bench.start(Execution(executor="local"))) as idle:
                     return self._loop(bench, idle, lease, on_progress, stop_requested).run()
             with self._state_kept(), self._workers(execution) as executor:
-                executor.hold(bench.search_images, self._reference)
+                executor.hold(bench.search_images, self._reference, precision=bench.settings.settled_precision)
                 if self._reference is None:
                     _, self._reference = executor.measure_dense()
                 return self._loop(bench, executor, lease, on_progress, stop_requested).run()
@@ -167,7 +168,7 @@ class Study(RememberedStudy):
             InvalidInput: a trial is not complete, or the study keeps no images to confirm on.
         """
         trials = self.front() if numbers is None else [self.trial(number) for number in numbers]
-        unmeasured = [trial.number for trial in trials if trial.measurement is None]
+        unmeasured = [trial.number for trial in trials if trial.state is not TrialState.COMPLETE]
         if unmeasured or not trials:
             raise InvalidInput(f"only complete trials can be confirmed, got {unmeasured or 'none'}")
         bench = self._workbench()
@@ -218,6 +219,7 @@ class Study(RememberedStudy):
                 bench.problem.parameters(),
                 seed=record.seed,
                 is_front=bench.problem.budget.is_range,
+                learns_from_rejected=bench.problem.budget_by == "constraint",
             ),
             bench.problem,
             executor,

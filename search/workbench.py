@@ -10,7 +10,7 @@ from functools import cached_property, partial
 import torch
 
 from objectives.datasets import find_images
-from objectives.evaluator import Evaluator
+from objectives.evaluator import Evaluator, Precision
 from objectives.images import ImageSource, ListedImage, PreparedImages, prepare, stratified_order
 from objectives.metrics import METRICS
 from objectives.prefix import prefix_bytes
@@ -80,7 +80,7 @@ class Workbench:
             self.loaded,
             n_workers=self.n_workers(execution),
             device=settings.device,
-            batch_size=settings.batch_size,
+            batch_size=settings.settled_batch_size,
             threads=settings.threads,
             cache_bytes=self.cache_bytes(execution),
         )
@@ -148,13 +148,21 @@ class Workbench:
         budget = f"{high:.4g}" if low is None else f"{low:.4g} to {high:.4g}"
         yield f"budget: {budget} GFLOPs, satisfiable: layouts of this space cost {least:.4g} to {most:.4g}"
 
-    def evaluator(self, images: PreparedImages, *, cache_bytes: int = 0) -> Evaluator:
+    def evaluator(
+        self,
+        images: PreparedImages,
+        *,
+        batch_size: int | None = None,
+        precision: Precision = "float32",
+        cache_bytes: int = 0,
+    ) -> Evaluator:
         """Make an evaluator in this process."""
         return Evaluator.of(
             self.loaded,
             images,
             device=self.settings.device,
-            batch_size=self.settings.batch_size,
+            batch_size=batch_size or self.settings.settled_batch_size,
+            precision=precision,
             cache_bytes=cache_bytes,
         )
 
@@ -169,7 +177,7 @@ def load(settings: SearchSettings) -> Workbench:
     loaded = open_model(settings.model)
     space = parse_space(settings.method, settings.preset, settings.space)
     budget = Budget.parse(settings.budget, dense_cost(loaded.architecture).gflops)
-    problem = Problem(space, loaded.architecture, budget)
+    problem = Problem(space, loaded.architecture, budget, settings.budget_by)
     problem.require_satisfiable()
     require_device(settings.device)
     source = open_data(settings.data, loaded)

@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from objectives.evaluator import DenseReference, Evaluator
+from objectives.evaluator import DenseReference, Evaluator, Precision
 from objectives.images import PreparedImages
 from objectives.metrics import Measurement
 from pruning.models import LoadedModel
 from search.executors import Outcome, measure_safely
+from search.racing import Race
 from spaces import PrunefrontError, PruningConfig
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads it once, when it is imported
@@ -39,30 +40,40 @@ class _Worker:
         torch.set_num_threads(threads)
         self._device, self._batch_size, self._cache_bytes = device, batch_size, cache_bytes
         self._evaluator: Evaluator | None = None
-        self._images_hash = ""
+        self._holds: tuple[str, Precision] | None = None
 
-    def measure_dense(self, model: _Shared, images: PreparedImages) -> tuple[Measurement, DenseReference]:
-        return self._holding(model, images).measure_dense()
+    def measure_dense(
+        self, model: _Shared, images: PreparedImages, precision: Precision
+    ) -> tuple[Measurement, DenseReference]:
+        return self._holding(model, images, precision).measure_dense()
 
     def measure(
-        self, number: int, config: PruningConfig, model: _Shared, images: PreparedImages, reference: DenseReference
+        self,
+        number: int,
+        config: PruningConfig,
+        race: Race | None,
+        model: _Shared,
+        images: PreparedImages,
+        reference: DenseReference,
+        precision: Precision,
     ) -> Outcome:
-        evaluator = self._holding(model, images)
+        evaluator = self._holding(model, images, precision)
         evaluator.compare_with(reference)
-        return measure_safely(evaluator, number, config)
+        return measure_safely(evaluator, number, config, race)
 
-    def _holding(self, model: _Shared, images: PreparedImages) -> Evaluator:
+    def _holding(self, model: _Shared, images: PreparedImages, precision: Precision) -> Evaluator:
         # All it takes comes with every candidate: a worker that had to be started again knows nothing, and must not
         # need to be told. Images and reference are shared uncopied; the model is fetched when it is needed.
-        if self._evaluator is None or self._images_hash != images.list_hash:
+        if self._evaluator is None or self._holds != (images.list_hash, precision):
             self._evaluator = Evaluator.of(
                 ray.get(model[0]),
                 images,
                 device=self._device,
                 batch_size=self._batch_size,
+                precision=precision,
                 cache_bytes=self._cache_bytes,
             )
-            self._images_hash = images.list_hash
+            self._holds = images.list_hash, precision
         return self._evaluator
 
 
@@ -93,9 +104,13 @@ class RayExecutor:
         self._running: dict[Any, tuple[int, Any]] = {}  # the pending outcome -> number, worker
         self._images: Any = None
         self._reference: Any = None
+        self._precision: Precision = "float32"
 
-    def hold(self, images: PreparedImages, reference: DenseReference | None = None) -> None:
+    def hold(
+        self, images: PreparedImages, reference: DenseReference | None = None, *, precision: Precision = "float32"
+    ) -> None:
         """Put the images into the machine's object store, once for all workers."""
+        self._precision = precision
         self._images = ray.put(images)
         self._reference = None if reference is None else ray.put(reference)
 
@@ -105,7 +120,7 @@ class RayExecutor:
         Raises:
             WorkersLost: no worker came up.
         """
-        done = self._workers[0].measure_dense.remote(self._model, self._images)
+        done = self._workers[0].measure_dense.remote(self._model, self._images, self._precision)
         try:
             measurement, reference = ray.get(done, timeout=_START_TIMEOUT_S)
         except (RayActorError, GetTimeoutError) as error:
@@ -121,10 +136,10 @@ class RayExecutor:
         """Say whether a worker is free."""
         return bool(self._idle)
 
-    def submit(self, number: int, config: PruningConfig) -> None:
+    def submit(self, number: int, config: PruningConfig, race: Race | None = None) -> None:
         """Give a candidate to a free worker."""
         worker = self._idle.pop(0)
-        done = worker.measure.remote(number, config, self._model, self._images, self._reference)
+        done = worker.measure.remote(number, config, race, self._model, self._images, self._reference, self._precision)
         self._running[done] = number, worker
 
     def next_outcome(self, timeout_s: float) -> Outcome | None:

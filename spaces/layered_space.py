@@ -240,15 +240,29 @@ class LayeredSpace(SearchSpace):
         return self._slots_at("keep_rate", end)
 
     def _matched(self, draw: LayerDraw, architecture: Architecture, target_gflops: float) -> LayeredConfig:
+        lowest = self._rates_at(0)
+
+        def rounded(power: float) -> LayerDraw:
+            found = self._at_power(draw, power)
+            rates = zip(found.keep_rate, lowest, strict=True)
+            return replace(found, keep_rate=tuple(max(int(rate * _DIGITS) / _DIGITS, low) for rate, low in rates))
+
         def fits(power: float) -> bool:
             return self._costs(self._at_power(draw, power), architecture) <= target_gflops
 
-        power = smallest_power_that_fits(fits)
-        lowest = self._rates_at(0)
-        found = replace(draw, keep_rate=lowest) if power is None else self._at_power(draw, power)
-        rates = zip(found.keep_rate, lowest, strict=True)
-        rounded = replace(found, keep_rate=tuple(max(int(rate * _DIGITS) / _DIGITS, low) for rate, low in rates))
-        fitting = rounded if self._costs(rounded, architecture) <= target_gflops else found
+        def are_alike(power: float, other: float) -> bool:
+            # Powers further apart than this hardly ever round alike, and rounding takes half as long as bisecting on.
+            return (
+                other - power < 1 / _DIGITS
+                and (alike := rounded(power)) == rounded(other)
+                and self._costs(alike, architecture) <= target_gflops
+            )
+
+        power = smallest_power_that_fits(fits, are_alike)
+        if power is None:
+            return self._layout(replace(draw, keep_rate=lowest), architecture)
+        if self._costs(fitting := rounded(power), architecture) > target_gflops:
+            fitting = self._at_power(draw, power)
         return self._layout(fitting, architecture)
 
     def _at_power(self, draw: LayerDraw, power: float) -> LayerDraw:
@@ -257,7 +271,8 @@ class LayeredSpace(SearchSpace):
         Keep rates are raised to the power. Token counts are multiplied by it where it is below 1: above, they stay,
         for they are few and say what a layer is for.
         """
-        rates = zip(draw.keep_rate, self._rates_at(0), self._rates_at(1), strict=True)
+        setting: Any = self.keep_rate
+        ends = (bounds(per_layer(setting, slot)) for slot in range(self._n_slots))
         settings = dict(draw.settings)
         for name in self.count_settings:
             domain = getattr(self, name)
@@ -265,7 +280,10 @@ class LayeredSpace(SearchSpace):
                 settings[name] = tuple(domain.low + round((count - domain.low) * power) for count in settings[name])
         return replace(
             draw,
-            keep_rate=tuple(to_the_power(rate, power, low=low, high=high) for rate, low, high in rates),
+            keep_rate=tuple(
+                to_the_power(rate, power, low=low, high=high)
+                for rate, (low, high) in zip(draw.keep_rate, ends, strict=True)
+            ),
             settings=settings,
         )
 

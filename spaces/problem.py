@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from spaces.architecture import Architecture
 from spaces.base import PruningConfig, SearchSpace
@@ -12,7 +13,9 @@ from spaces.cost import Cost, dense_cost
 from spaces.domains import FloatRange, Parameter, ParameterValue
 from spaces.errors import BudgetUnsatisfiable
 
-__all__ = ["TARGET", "Problem", "Proposal"]
+__all__ = ["TARGET", "BudgetBy", "Problem", "Proposal"]
+
+BudgetBy = Literal["repair", "rejection", "constraint"]
 
 TARGET = "target_gflops"  # the parameter that spreads a front over its range of budgets
 
@@ -34,11 +37,20 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Problem:
-    """A space of layouts, for one architecture, under a budget."""
+    """A space of layouts, for one architecture, under a budget.
+
+    Attributes:
+        space: what may be drawn.
+        architecture: of the model.
+        budget: what no proposal exceeds.
+        budget_by: how draws come within the budget: by ``repair``, or else by drawing again until one is, with
+            ``rejection`` forgetting those that were not, and ``constraint`` telling the sampler of them.
+    """
 
     space: SearchSpace
     architecture: Architecture
     budget: Budget
+    budget_by: BudgetBy = "repair"
 
     def cost_range(self) -> tuple[float, float]:
         """Give the least and the most GFLOPs that layouts of the space can cost, whatever the budget."""
@@ -62,18 +74,29 @@ class Problem:
         )
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """List what a sampler draws: the space's parameters and, for a front, the cost to aim at."""
+        """List what a sampler draws: the space's parameters and, to repair for a front, the cost to aim at."""
         drawn = self.space.parameters(self.architecture)
-        if self.budget.low_gflops is None:
+        if self.budget.low_gflops is None or self.budget_by != "repair":
             return drawn
         return (Parameter(TARGET, FloatRange(low=self.budget.low_gflops, high=self.budget.high_gflops)), *drawn)
 
+    def excess(self, values: Mapping[str, ParameterValue]) -> float:
+        """Give the GFLOPs by which a draw misses the budget; 0 where it may be proposed, as every draw with repair."""
+        if self.budget_by == "repair":
+            return 0.0
+        cost = self.space.build(values, self.architecture).cost(self.architecture).gflops
+        return max(0.0, cost - self.budget.high_gflops, (self.budget.low_gflops or 0.0) - cost)
+
     def propose(self, values: Mapping[str, ParameterValue]) -> Proposal:
-        """Turn a draw into a layout that costs the budget, or its drawn target, or just less.
+        """Turn a draw into a layout within the budget: repaired onto it or its drawn target, or just as it is.
 
         Raises:
             BudgetUnsatisfiable: nothing in the space costs as little.
         """
+        if self.budget_by != "repair":
+            config = self.space.build(values, self.architecture)
+            cost = config.cost(self.architecture)
+            return Proposal(config=config, cost=cost, drawn_gflops=cost.gflops)
         target = float(values.get(TARGET, self.budget.high_gflops))
         config = self.space.fit(values, self.architecture, target)
         return Proposal(

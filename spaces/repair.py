@@ -26,11 +26,14 @@ def to_the_power(rate: float, power: float, *, low: float, high: float) -> float
     return min(max(powered, low), high)
 
 
-def smallest_power_that_fits(fits: Callable[[float], bool]) -> float | None:
+def smallest_power_that_fits(
+    fits: Callable[[float], bool], are_alike: Callable[[float, float], bool] = lambda *_: False
+) -> float | None:
     """Bisect for the least pruning that fits: 0 prunes nothing, 1 as it was drawn, more prunes more.
 
     Args:
         fits: whether the layout at this power is within the budget; a higher power never costs more.
+        are_alike: whether it makes no difference which of two powers is found, nor any between them.
 
     Returns:
         The power, at which ``fits`` holds; ``None`` where it holds at none.
@@ -43,6 +46,8 @@ def smallest_power_that_fits(fits: Callable[[float], bool]) -> float | None:
         if enough > _LARGEST_POWER:
             return None
     for _ in range(_N_BISECTIONS):
+        if are_alike(too_dear, enough):
+            break
         middle = (too_dear + enough) / 2
         if fits(middle):
             enough = middle

@@ -15,7 +15,8 @@ from spaces.errors import InvalidInput, PrunefrontError
 
 __all__ = ["SCHEMA_VERSION", "WRITES", "DatabaseError", "NoDatabase", "open_engine", "require_creatable", "shown"]
 
-SCHEMA_VERSION = "0001"  # the newest migration; a test holds it to that
+SCHEMA_VERSION = "0002"  # the newest migration; a test holds it to that
+_OLDER = ("0001",)  # brought up to date when they are opened
 WRITES = "prunefront_writes"  # the execution option of connections that will write
 _BUSY_TIMEOUT_MS = 10_000
 
@@ -123,6 +124,9 @@ def _check_version(engine: Engine, url: str, create: bool) -> None:
         if "alembic_version" in tables:
             version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     if version == SCHEMA_VERSION:
+        return
+    if version in _OLDER:
+        _migrate(engine)
         return
     if version is not None:
         raise DatabaseError(

@@ -40,19 +40,21 @@ class StudyState(StrEnum):
 class TrialState(StrEnum):
     """The life of a trial.
 
-    WAITING (proposed) -> RUNNING (a worker has it) -> COMPLETE (measured, or known from an equal candidate) or
-    FAILED (with its reason). A trial whose driver is gone goes back to WAITING.
+    WAITING (proposed) -> RUNNING (a worker has it) -> COMPLETE (measured on all images, or known from an equal
+    candidate), STOPPED (it lost its race before it had seen them all) or FAILED (with its reason). A trial whose
+    driver is gone goes back to WAITING.
     """
 
     WAITING = "waiting"
     RUNNING = "running"
     COMPLETE = "complete"
+    STOPPED = "stopped"
     FAILED = "failed"
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing more will happen to the trial."""
-        return self in (TrialState.COMPLETE, TrialState.FAILED)
+        return self in (TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED)
 
 
 class MeasurementKind(StrEnum):
@@ -155,6 +157,7 @@ class NewTrial:
         overhead_gflops: the method's share of it.
         drawn_gflops: what the draw would have cost before it was brought onto the budget.
         sampler_attrs: what the sampler keeps about the trial.
+        n_rejected: draws before it that were over the budget and were drawn again.
         duplicate_of: the earlier trial with the same digest, whose measurement it shares.
     """
 
@@ -167,6 +170,7 @@ class NewTrial:
     overhead_gflops: float
     drawn_gflops: float
     sampler_attrs: Mapping[str, Any] = field(default_factory=dict)
+    n_rejected: int = 0
     duplicate_of: int | None = None
 
 
@@ -176,8 +180,10 @@ class TrialRecord(NewTrial):
 
     Attributes:
         state: where it is in its life.
-        measurement: on the search images, once it is complete; an equal earlier trial's for a duplicate.
+        measurement: on the search images, once it is complete; on the first of them, if it was stopped; an equal
+            earlier trial's for a duplicate.
         confirmation: on the confirm images, if it was confirmed.
+        rival: the trial against which it lost its race, if it was stopped.
         worker: who measured it.
         attempts: how often it was started.
         created_at: UTC, when it was proposed.
@@ -190,6 +196,7 @@ class TrialRecord(NewTrial):
     state: TrialState = TrialState.WAITING
     measurement: Measurement | None = None
     confirmation: Measurement | None = None
+    rival: int | None = None
     worker: str | None = None
     attempts: int = 0
     created_at: datetime | None = None

@@ -9,7 +9,7 @@ from objectives.metrics import METRICS, Measurement
 from objectives.statistics import PairedComparison, compare_paired, unpack
 from spaces import Architecture, Budget, InvalidInput
 from storage.export import layout_of, write_layout
-from storage.records import MeasurementKind, StudyRecord, StudyState, TrialRecord
+from storage.records import MeasurementKind, StudyRecord, StudyState, TrialRecord, TrialState
 from storage.results import best_of, front_of
 from storage.store import Store
 
@@ -85,10 +85,12 @@ class RememberedStudy:
         return found
 
     def measurement(self, which: int | str, kind: MeasurementKind) -> Measurement | None:
-        """Give what was measured of a trial, or of the ``dense`` model, on the search or the confirm images."""
+        """Give what was measured of a trial, or of the ``dense`` model, on all of the search or the confirm images."""
         if which == DENSE:
             return self.dense(kind)
         trial = self.trial(int(which))
+        if trial.state is not TrialState.COMPLETE:
+            return None
         return trial.measurement if kind is MeasurementKind.SEARCH else trial.confirmation
 
     def compare(
@@ -126,8 +128,16 @@ class RememberedStudy:
             path: the file.
             number: the trial; the best one if ``None``.
             budget: the best one within this budget.
+
+        Raises:
+            InvalidInput: there is no such trial, or it was stopped before it had seen all images.
         """
         trial = self.best(budget) if number is None else self.trial(number)
+        if trial.state is TrialState.STOPPED:
+            raise InvalidInput(
+                f"trial {trial.number} was stopped after {trial.measurement and trial.measurement.n_images} images, "
+                f"when it had lost against trial {trial.rival}: export that one, or search again with --no-race"
+            )
         write_layout(layout_of(self.record, trial), Path(path))
         return trial
 

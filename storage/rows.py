@@ -36,6 +36,7 @@ def insert_measurement(
             kind=kind,
             image_list_hash=measurement.image_list_hash,
             n_images=measurement.n_images,
+            precision=measurement.precision,
             gflops=measurement.gflops,
             macs=measurement.macs,
             tokens_per_block=list(measurement.tokens_per_block),
@@ -76,6 +77,7 @@ def measurements_of(connection: Connection, study_id: int) -> Measured:
             macs=row.macs,
             tokens_per_block=tuple(row.tokens_per_block),
             seconds=row.seconds,
+            precision=row.precision,
         )
         for row in found
     }
@@ -106,8 +108,9 @@ def trial_of(row: Row[Any], measured: Measured, ids: Mapping[int, int]) -> Trial
         source = ids[values["duplicate_of"]]
     state = values["state"] = TrialState(values["state"])
     is_complete = state is TrialState.COMPLETE
+    is_measured = is_complete or state is TrialState.STOPPED
     return TrialRecord(
         **values,
-        measurement=measured.get((source, MeasurementKind.SEARCH)) if is_complete else None,
+        measurement=measured.get((source, MeasurementKind.SEARCH)) if is_measured else None,
         confirmation=measured.get((source, MeasurementKind.CONFIRM)) if is_complete else None,
     )

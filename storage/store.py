@@ -155,6 +155,21 @@ class Store:
             if measurement is not None:
                 rows.insert_measurement(connection, study_id, number, MeasurementKind.SEARCH, measurement)
 
+    def stop_trial(
+        self, study_id: int, number: int, measurement: Measurement | None, rival: int, worker: str | None
+    ) -> None:
+        """Record a trial that lost its race against ``rival``, with what was measured until then.
+
+        ``None`` is for a duplicate, which shares an earlier one's measurement.
+
+        Raises:
+            StudyOwned: the trial is finished already, by another driver.
+        """
+        with self._driving(study_id) as connection:
+            self._finish(connection, study_id, number, state=TrialState.STOPPED, rival=rival, worker=worker)
+            if measurement is not None:
+                rows.insert_measurement(connection, study_id, number, MeasurementKind.SEARCH, measurement)
+
     def fail_trial(self, study_id: int, number: int, error: str, traceback: str, worker: str | None) -> None:
         """Record that a trial could not be measured, and why.
 

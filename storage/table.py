@@ -36,6 +36,7 @@ def _row(trial: TrialRecord) -> dict[str, Any]:
         "seconds": None if trial.measurement is None else trial.measurement.seconds,
         "worker": trial.worker,
         "duplicate_of": trial.duplicate_of,
+        "rival": trial.rival,
         "started_at": trial.started_at,
         "finished_at": trial.finished_at,
         "error": trial.error,

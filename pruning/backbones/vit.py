@@ -7,8 +7,10 @@ refused by name, since a cost that is silently wrong would break every budget.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from timm.layers import Attention, Mlp, PatchEmbed
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -122,6 +124,11 @@ def classify(model: Any, tokens: Tensor) -> Tensor:
     return logits
 
 
+def _no_autocast(device: str) -> AbstractContextManager[None]:
+    """Leave autocast, in which the scores of many tokens would be equal."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
 class PrunedBlock(Block):  # type: ignore[misc]  # timm is untyped
     """A timm block with a pruning layer behind it.
 
@@ -168,6 +175,8 @@ class PrunedBlock(Block):  # type: ignore[misc]  # timm is untyped
             mixed, maps = self.attn(self.norm1(x)), None
         out = x + self.drop_path1(self.ls1(mixed))
         out = out + self.drop_path2(self.ls2(self.mlp(self.norm2(out))))
-        kept = self.stage(BlockTrace(x_pre=x, x=out, maps=maps, image_ids=self.image_ids(x)))
+        with _no_autocast(x.device.type):
+            trace = BlockTrace(x_pre=x, x=out, maps=maps and maps.at_least_float32(), image_ids=self.image_ids(x))
+            kept = self.stage(trace)
         self.report(self.stage, kept)
         return gather_tokens(out, all_tokens(kept, self.n_prefix))

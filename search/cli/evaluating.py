@@ -55,12 +55,12 @@ def evaluate(config: Path, as_json: bool, **options: Any) -> None:
     loaded = open_model(model)
     layout.stages(loaded.architecture)  # a layout that does not fit is refused before images are decoded
     images, _, _ = take_images(data, open_data(data, loaded), loaded)
-    evaluator = partial(Evaluator.of, loaded, device=measuring.device, batch_size=measuring.batch_size)
+    evaluator = partial(Evaluator.of, loaded, device=measuring.device, batch_size=measuring.settled_batch_size)
     say(f"measuring on {len(images)} images")
     if _searched_on(config) == images.list_hash:
         say("note: the layout was chosen on these very images, so its number here is partly luck; see --image-seed")
     with closing(LocalExecutor(evaluator, threads=measuring.threads)) as executor:
-        executor.hold(images)
+        executor.hold(images, precision=measuring.settled_precision)
         dense, _ = executor.measure_dense()
         measured = executor.measure(layout)
     metric = "top1" if images.has_labels else "agreement"

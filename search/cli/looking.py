@@ -13,12 +13,12 @@ from objectives.metrics import METRICS, Measurement
 from search.cli.options import db_option, json_option
 from search.cli.output import print_json, print_table
 from spaces import InvalidInput, parse_layout
-from storage import MeasurementKind, Store, TrialRecord
+from storage import MeasurementKind, Store, StudyRecord, TrialRecord, TrialState
 from storage.export import measurement_values, table_of, write_text
 from storage.remembered import DENSE, RememberedStudy
 from storage.results import estimate_of
 
-__all__ = ["compare", "front", "front_as_json", "print_front", "show", "status"]
+__all__ = ["compare", "front", "front_as_json", "missed_budget", "print_front", "show", "status"]
 
 
 @click.command(short_help="Say which studies there are, or how one is doing.")
@@ -47,8 +47,14 @@ def status(study: str | None, db: str, as_json: bool) -> None:
             _print_status(RememberedStudy(store, store.study(study)), described[0])
 
 
+def missed_budget(record: StudyRecord, n_draws: int) -> str:
+    """Say how many draws missed the budget, and what became of them."""
+    became = "brought onto it" if record.spec["settings"]["budget_by"] == "repair" else "drawn again"
+    return f"{n_draws} draws missed the budget, and all were {became}"
+
+
 def _status_row(described: dict[str, Any]) -> list[Any]:
-    done = described["trials"].get("complete", 0) + described["trials"].get("failed", 0)
+    done = sum(described["trials"].get(state.value, 0) for state in TrialState if state.is_finished)
     return [
         described["name"],
         described["state"],
@@ -63,9 +69,9 @@ def _print_status(study: RememberedStudy, described: dict[str, Any]) -> None:
     record = study.record
     counts = ", ".join(f"{count} {state}" for state, count in described["trials"].items()) or "none yet"
     trials = study.trials()
-    over = sum(trial.drawn_gflops > record.budget_high_gflops for trial in trials)
+    missed = sum(trial.n_rejected + (trial.drawn_gflops > record.budget_high_gflops) for trial in trials)
     click.echo(f"{record.name}: {described['state']}" + (f" ({record.error})" if record.error else ""))
-    click.echo(f"trials: {counts}, of {record.n_trials} asked for; {over} draws over the budget, all brought onto it")
+    click.echo(f"trials: {counts}, of {record.n_trials} asked for; {missed_budget(record, missed)}")
     click.echo(f"budget: {_budget(described['budget_gflops'])} GFLOPs; dense {record.dense_gflops:.4g}")
     dense = study.dense()
     if dense is not None:
@@ -125,6 +131,7 @@ def trial_as_json(trial: TrialRecord) -> dict[str, Any]:
         "measured": _values(trial.measurement),
         "confirmed": _values(trial.confirmation),
         "duplicate_of": trial.duplicate_of,
+        "stopped_against": trial.rival,
         "error": trial.error,
         "layout": dict(trial.config),
     }
@@ -194,6 +201,11 @@ def _print_trial(study: RememberedStudy, trial: TrialRecord) -> None:
     )
     if trial.duplicate_of is not None:
         click.echo(f"equal in effect to trial {trial.duplicate_of}, whose measurement it shares")
+    if trial.rival is not None:
+        click.echo(
+            f"stopped when it had lost its race against trial {trial.rival}: what follows is of the images until then, "
+            "and leans low"
+        )
     overhead = trial.overhead_gflops / trial.gflops
     click.echo(
         f"{trial.gflops:.4g} GFLOPs ({trial.gflops / record.dense_gflops:.1%} of dense), {overhead:.2%} of them to "

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from dashboard.words import with_interval
 from search.cli.output import say
-from search.loop import Progress
+from search.progress import Progress
 from storage.results import estimate_of
 
 __all__ = ["ProgressLine"]
@@ -55,6 +55,8 @@ class ProgressLine:
             measurement = progress.best[1]
             best = with_interval(estimate_of(measurement, self._metric))
             parts.append(f"best {best} @ {measurement.gflops:.4g}/{self._budget_gflops:.4g} GF")
+        if progress.n_stopped:
+            parts.append(f"{progress.n_stopped} stopped early, {progress.spared_share:.0%} of images spared")
         if progress.n_failed:
             parts.append(f"{progress.n_failed} failed")
         n_done = progress.n_finished - (self._n_at_start or 0)

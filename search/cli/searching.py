@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from search.cli.looking import front_as_json, print_front
+from search.cli.looking import front_as_json, missed_budget, print_front
 from search.cli.options import (
     data_options,
     data_settings,
@@ -27,6 +27,7 @@ from search.cli.options import (
 from search.cli.output import print_json, results_alone_on_stdout, say
 from search.config import SAMPLERS, Execution, SearchSettings
 from spaces import InvalidInput
+from spaces.problem import BudgetBy
 
 __all__ = ["resume", "search"]
 
@@ -40,7 +41,20 @@ __all__ = ["resume", "search"]
 @click.option("--study", help="Name of the study.  [default: the model and the time]")
 @click.option("--trials", type=int, default=200, show_default=True, help="Candidates to measure.")
 @space_options
-@click.option("--sampler", type=click.Choice(SAMPLERS), default="tpe", show_default=True, help="What proposes.")
+@click.option(
+    "--sampler",
+    type=click.Choice(["auto", *SAMPLERS]),
+    default="auto",
+    show_default=True,
+    help="What proposes; auto: what did best on shapes.",
+)
+@click.option(
+    "--budget-by",
+    type=click.Choice(get_args(BudgetBy)),
+    default="repair",
+    show_default=True,
+    help="How draws come within the budget: by repair, or by drawing again (constraint: the sampler is told why).",
+)
 @click.option(
     "--metric",
     type=click.Choice(["top1", "agreement"]),
@@ -55,6 +69,19 @@ __all__ = ["resume", "search"]
     default=16,
     show_default=True,
     help="Proposals made before the first result is told; with the seed it decides them all.",
+)
+@click.option(
+    "--race/--no-race",
+    default=True,
+    show_default=True,
+    help="Measure a candidate no further once it has lost against the best; for a front, the best that costs no more.",
+)
+@click.option(
+    "--race-error",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="How often, at most, a race may end for a candidate that would have won it on all images.",
 )
 @click.option(
     "--confirm-images",
@@ -87,6 +114,7 @@ def search(**options: Any) -> None:
     """
     db, as_json, n_trials = options.pop("db"), options.pop("as_json"), options.pop("trials")
     execution = Execution.parse(execution_settings(options))
+    race, race_error = options.pop("race"), options.pop("race_error")
     study = options.pop("study") or f"{_plain(options['model'])}-{datetime.now():%Y%m%d-%H%M%S}"
     output = _new(_writable(options.pop("output") or Path(f"{study}.json")))
     settings = SearchSettings.parse(
@@ -96,6 +124,7 @@ def search(**options: Any) -> None:
             "data": data_settings(options),
             **measuring_settings(options),
             **space_settings(options),
+            "race_error": race_error if race else None,
             **options,
         }
     )
@@ -156,9 +185,10 @@ def _go_on(study: Any, execution: Execution, output: Path, *, n_trials: int | No
     finally:
         line.close()
     say(
-        f"{progress.n_complete} measured ({progress.n_duplicates} known from an equal candidate), "
-        f"{progress.n_failed} failed; {progress.n_over_budget} of {progress.n_proposed} draws were over the budget, "
-        f"and all were brought onto it; the driver's own share of the time was {progress.overhead_share:.1%}"
+        f"{progress.n_complete} measured on all images, {progress.n_stopped} stopped when they had lost their race "
+        f"({progress.spared_share:.0%} of the images spared), {progress.n_failed} failed; {progress.n_duplicates} were "
+        f"known from an equal candidate; {missed_budget(record, progress.n_over_budget)}; "
+        f"the driver's own share of the time was {progress.overhead_share:.1%}"
     )
     if record.provenance.confirm_list_hash is not None:
         say("confirming the front on unseen images")

@@ -93,7 +93,7 @@ def test_outputs_that_are_not_numbers_are_an_error_and_no_zero():
     measured.measure_dense()
     with torch.no_grad():
         model.head.bias[2] = torch.nan
-    with pytest.raises(NonFiniteOutputs, match="NaN or infinite for 50 of 50 images"):
+    with pytest.raises(NonFiniteOutputs, match="NaN or infinite for 50 of a batch of 50 images"):
         measured.measure(LAYOUT)
     with pytest.raises(NonFiniteOutputs):
         evaluator(model).measure_dense()
@@ -106,20 +106,72 @@ def test_a_layout_that_does_not_fit_is_refused():
         measured.measure(RandomDrop(after=(7,), keep_rate=(0.5,)))
 
 
-def test_a_closed_form_that_is_wrong_is_found_out(monkeypatch):
+def test_a_closed_form_with_the_wrong_tokens_is_found_out(monkeypatch):
     measured = evaluator()
     measured.measure_dense()
-    monkeypatch.setattr(RandomDrop, "stages", lambda *_: [])
-    monkeypatch.setattr("pruning.apply._STAGES", {"random_drop": lambda *_: [KeepsThree()]})
+    monkeypatch.setattr("pruning.apply._STAGES", {"random_drop": lambda *_: [Keeps(3)]})
+    with pytest.raises(CostsDisagree, match=r"\(17, 9, 9, 9\) tokens enter the blocks, but \(17, 4, 4, 4\) did"):
+        measured.measure(RandomDrop(after=(1,), keep_rate=(0.5,)))
+
+
+def test_a_closed_form_with_too_few_operations_is_found_out(monkeypatch):
+    measured = evaluator()
+    measured.measure_dense()
+    monkeypatch.setattr("pruning.apply._STAGES", {"random_drop": lambda *_: [Keeps(8, extra_work=True)]})
     with pytest.raises(CostsDisagree, match="were counted"):
         measured.measure(RandomDrop(after=(1,), keep_rate=(0.5,)))
 
 
-class KeepsThree:
+class Keeps:
     after, needs_attention = 1, False
 
+    def __init__(self, n, *, extra_work=False):
+        self.n, self.extra_work = n, extra_work
+
     def __call__(self, trace):
-        return torch.arange(3).expand(len(trace.x), 3)
+        if self.extra_work:
+            trace.x @ trace.x.transpose(1, 2)
+        return torch.arange(self.n).expand(len(trace.x), self.n)
+
+
+def test_a_measurement_that_is_stopped_is_of_the_first_images_alone():
+    measured = evaluator(batch_size=16)
+    measured.measure_dense()
+    whole, seen = measured.measure(LAYOUT), []
+
+    def enough(hits):
+        seen.append(len(hits["top1_pct"]))
+        return len(seen) == 2
+
+    stopped = measured.measure(LAYOUT, enough)
+    assert seen == [16, 32]
+    assert stopped.n_images == 32
+    np.testing.assert_array_equal(unpack(stopped.outcomes["top1_pct"], 32), unpack(whole.outcomes["top1_pct"], 50)[:32])
+    assert stopped.macs == whole.macs
+    assert stopped.image_list_hash == whole.image_list_hash
+    assert measured.measure(LAYOUT, lambda _: False).values == whole.values
+
+
+def test_half_precision_rounds_products_and_scores_tokens_in_float32():
+    dtypes = set()
+
+    class Watching(Keeps):
+        needs_attention = True
+
+        def __call__(self, trace):
+            dtypes.update({trace.maps.weights.dtype, trace.maps.key.dtype, (trace.x @ trace.x.mT).dtype})
+            return super().__call__(trace)
+
+    plain, half = evaluator(), evaluator(precision="bfloat16")
+    (_, said), (measured, said_in_half) = plain.measure_dense(), half.measure_dense()
+    assert measured.precision == "bfloat16"
+    assert 0 < np.abs(said.logits - said_in_half.logits).max() < 0.1
+    model = tiny_vit()
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        patch.setattr("pruning.apply._STAGES", {"random_drop": lambda *_: [Watching(8)]})
+        with pruned(model, RandomDrop(after=(1,), keep_rate=(0.5,))):
+            model(torch.zeros(2, 3, 32, 32))
+    assert dtypes == {torch.float32}
 
 
 def test_images_that_may_not_be_written_can_be_measured():

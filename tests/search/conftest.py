@@ -41,6 +41,7 @@ class Place:
             "data": {"data": self.data, "labels": self.labels, "n_search": 40, "n_confirm": 40},
             "budget": "65%",
             "look_ahead": 4,
+            "batch_size": 8,
             "seed": 3,
         } | changes
 

@@ -66,7 +66,9 @@ def test_one_command_searches_confirms_and_exports(searched, place):
     assert re.search(r"budget: \S+ GFLOPs, satisfiable: layouts of this space cost \S+ to \S+", err)
     assert re.search(r"dense model: top-1 \(%\) \d+\.\d \[\d+\.\d, \d+\.\d\]", err)
     assert re.search(
-        r"8 measured \(\d known from an equal candidate\), 0 failed; \d+ of 8 draws were over the budget", err
+        r"\d measured on all images, \d stopped when they had lost their race \(\d+% of the images spared\), 0 failed; "
+        r"\d were known from an equal candidate; \d+ draws missed the budget, and all were brought onto it",
+        err,
     )
     assert re.search(r"best: trial \d against dense, unseen images: [+-]\d+\.\d\d points \[", out)
     layout = read_layout(folder / "small.json")
@@ -357,7 +359,7 @@ def test_outputs_that_are_not_numbers_stop_the_search_and_fail_a_trial(place, tm
     path = saved(tmp_path / "nan.safetensors", weights)
     model = ["--model", place.model, "--checkpoint", path, "--data", place.data, "--labels", place.labels]
     line = refused(1, run("search", *model, "--budget", "65%", "--executor", "local", "--images", "20", *db(tmp_path)))
-    assert "the model's outputs are NaN or infinite for 20 of 20 images" in line
+    assert "the model's outputs are NaN or infinite for 16 of a batch of 16 images" in line
     assert not (tmp_path / "test.db").exists()
 
 

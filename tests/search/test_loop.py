@@ -11,8 +11,9 @@ from collections import Counter
 import pytest
 
 from objectives.evaluator import Evaluator
+from objectives.statistics import unpack
 from search import Execution, Study
-from search.config import SAMPLERS
+from search.config import SAMPLERS, SearchSettings
 from search.executors import LocalExecutor, Outcome, measure_safely
 from search.interruption import Interrupted
 from search.workbench import Workbench
@@ -22,6 +23,7 @@ from storage import StudyOwned, StudyState, TrialState
 from storage.lease import new_owner
 
 LOCAL = Execution(executor="local")
+RASH = 0.4  # an error rate at which races over a few images end
 
 
 def create(place, db, *, n_trials=12, **changes) -> Study:
@@ -53,8 +55,8 @@ class ShuffledExecutor(LocalExecutor):
     def has_room(self) -> bool:
         return len(self._jobs) < self._n_workers
 
-    def submit(self, number, config) -> None:
-        self._jobs.append((number, config))
+    def submit(self, number, config, race=None) -> None:
+        self._jobs.append((number, config, race))
 
     def next_outcome(self, timeout_s: float) -> Outcome | None:
         if not self._jobs:
@@ -80,7 +82,8 @@ class StopAfter:
 def test_the_trials_do_not_depend_on_which_worker_was_faster(place, tmp_path, monkeypatch, sampler, budget):
     stories = []
     for n_workers in (1, 2, 4):
-        study = create(place, f"sqlite:///{tmp_path}/{n_workers}.db", sampler=sampler, budget=budget, n_trials=14)
+        db = f"sqlite:///{tmp_path}/{n_workers}.db"
+        study = create(place, db, sampler=sampler, budget=budget, n_trials=14, race_error=RASH)
         monkeypatch.setattr(
             Workbench,
             "start",
@@ -89,15 +92,16 @@ def test_the_trials_do_not_depend_on_which_worker_was_faster(place, tmp_path, mo
         study.run(execution=LOCAL)
         stories.append(story(study))
     assert stories[0] == stories[1] == stories[2]
+    assert TrialState.STOPPED in {trial.state for trial in study.trials()}
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(place, tmp_path, sampler):
     n_trials = 40 if sampler == "nsga2" else 16
-    whole = create(place, f"sqlite:///{tmp_path}/whole.db", sampler=sampler, n_trials=n_trials)
+    whole = create(place, f"sqlite:///{tmp_path}/whole.db", sampler=sampler, n_trials=n_trials, race_error=RASH)
     whole.run(execution=LOCAL)
 
-    stopped = create(place, f"sqlite:///{tmp_path}/stopped.db", sampler=sampler, n_trials=n_trials)
+    stopped = create(place, f"sqlite:///{tmp_path}/stopped.db", sampler=sampler, n_trials=n_trials, race_error=RASH)
     for stop_after in (5, 9):
         stop = StopAfter(stop_after)
         with pytest.raises(Interrupted, match="finished; go on with prunefront resume small"):
@@ -145,7 +149,9 @@ def test_equal_candidates_are_measured_once(place, db, monkeypatch):
     measured = Counter()
     measure = Evaluator.measure
     monkeypatch.setattr(
-        Evaluator, "measure", lambda self, config: measured.update([config.canonical_json()]) or measure(self, config)
+        Evaluator,
+        "measure",
+        lambda self, config, stop: measured.update([config.canonical_json()]) or measure(self, config, stop),
     )
     # Whatever is drawn, only the number of layers, one or two, makes a difference.
     few = {"keep_rate": 0.9, "iterations": 1, "s": 0, "n_layers": {"kind": "int", "low": 1, "high": 2}}
@@ -153,7 +159,7 @@ def test_equal_candidates_are_measured_once(place, db, monkeypatch):
     study = create(place, db, sampler="random", budget="99%", n_trials=20, space=few)
     progress = study.run(execution=LOCAL)
     trials = study.trials()
-    assert progress.n_complete == 20
+    assert progress.n_complete + progress.n_stopped == 20
     assert progress.n_duplicates == sum(trial.duplicate_of is not None for trial in trials) >= 15
     assert sum(measured.values()) == len({trial.digest for trial in trials}) == 20 - progress.n_duplicates
     for trial in trials:
@@ -165,10 +171,10 @@ def test_equal_candidates_are_measured_once(place, db, monkeypatch):
 def test_a_failing_candidate_is_recorded_with_its_reason_and_never_scores(place, db, monkeypatch):
     measure = Evaluator.measure
 
-    def sometimes(self, config):
+    def sometimes(self, config, stop):
         if config.after[0] % 2 == 0:
             raise ArithmeticError("an even layer")
-        return measure(self, config)
+        return measure(self, config, stop)
 
     monkeypatch.setattr(Evaluator, "measure", sometimes)
     study = create(place, db, sampler="random", n_trials=16)
@@ -183,7 +189,7 @@ def test_a_failing_candidate_is_recorded_with_its_reason_and_never_scores(place,
 
 
 def test_a_search_in_which_everything_fails_stops(place, db, monkeypatch):
-    def never(self, config):
+    def never(self, config, stop):
         raise ArithmeticError("always")
 
     monkeypatch.setattr(Evaluator, "measure", never)
@@ -221,7 +227,7 @@ def test_a_driver_that_is_killed_loses_no_finished_trial(place, tmp_path):
             if int(line) >= 10:
                 break
         os.kill(driver.pid, signal.SIGKILL)
-    finished = {trial.number: trial for trial in killed.trials() if trial.state is TrialState.COMPLETE}
+    finished = {trial.number: trial for trial in killed.trials() if trial.state.is_finished}
     assert len(finished) >= 10
     assert killed.record.owner is None  # its process is gone, so nobody has to wait for the lease
     Study.open("small", db=db).run(execution=LOCAL)
@@ -238,3 +244,89 @@ def test_the_drivers_own_share_of_the_time_is_counted(place, db):
     assert set(progress.seconds) >= {"asking", "recording", "telling", "waiting"}
     assert 0 < sum(progress.seconds.values()) <= time.perf_counter() - started
     assert 0 < progress.overhead_share < 1
+
+
+@pytest.mark.parametrize("budget", ["65%", "50%:90%"])
+def test_a_stopped_trial_says_what_it_saw_and_is_never_best_nor_on_the_front(place, db, budget):
+    study = create(place, db, sampler="random", n_trials=30, race_error=RASH, budget=budget)
+    progress = study.run(execution=LOCAL)
+    trials = study.trials()
+    stopped = [trial for trial in trials if trial.state is TrialState.STOPPED]
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    assert progress.n_stopped == len(stopped) > 0
+    assert progress.n_complete == len(complete) > 0
+    assert progress.n_finished == 30
+    for trial in stopped:
+        rival = trials[trial.rival]
+        assert trial.measurement.n_images in range(8, 40, 8)
+        assert rival.state is TrialState.COMPLETE
+        assert rival.gflops <= (trial.gflops if ":" in budget else study.record.budget_high_gflops)
+        assert rival.number <= trial.number - study.record.look_ahead
+        with pytest.raises(PrunefrontError, match="must be complete"):
+            study.compare(trial.number, rival.number)
+        with pytest.raises(PrunefrontError, match=f"lost against trial {trial.rival}: export that one"):
+            study.export("layout.json", trial.number)
+    with pytest.raises(PrunefrontError, match="only complete trials can be confirmed"):
+        study.confirm([stopped[0].number], execution=LOCAL)
+    assert all(trial.measurement.n_images == 40 for trial in complete)
+    assert not {trial.number for trial in study.front()} & {trial.number for trial in stopped}
+    once = [trial for trial in trials if trial.duplicate_of is None]
+    assert progress.n_images_seen == sum(trial.measurement.n_images for trial in once)
+    assert progress.n_images_spared == 40 * len(once) - progress.n_images_seen > 0
+
+
+def test_a_race_changes_nothing_of_what_is_measured(place, tmp_path):
+    raced = create(place, f"sqlite:///{tmp_path}/raced.db", sampler="random", n_trials=20, race_error=RASH)
+    whole = create(place, f"sqlite:///{tmp_path}/whole.db", sampler="random", n_trials=20, race_error=None)
+    raced.run(execution=LOCAL)
+    whole.run(execution=LOCAL)
+    for one, other in zip(raced.trials(), whole.trials(), strict=True):
+        n_seen = one.measurement.n_images
+        assert other.state is TrialState.COMPLETE
+        assert one.config == other.config
+        outcomes = [unpack(trial.measurement.outcomes["top1_pct"], n_seen).tolist() for trial in (one, other)]
+        assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("budget", ["45%", "40%:60%"])
+@pytest.mark.parametrize(
+    ("sampler", "budget_by"),
+    [
+        ("random", "rejection"),
+        ("tpe", "rejection"),
+        ("nsga2", "rejection"),
+        ("tpe", "constraint"),
+        ("nsga2", "constraint"),
+    ],
+)
+def test_draws_that_miss_the_budget_are_drawn_again_and_a_stop_changes_nothing(
+    place, tmp_path, sampler, budget_by, budget
+):
+    asked = {"sampler": sampler, "budget_by": budget_by, "budget": budget, "n_trials": 16}
+    whole = create(place, f"sqlite:///{tmp_path}/whole.db", **asked)
+    progress = whole.run(execution=LOCAL)
+    low, high = whole.record.budget_low_gflops or 0.0, whole.record.budget_high_gflops
+    trials = whole.trials()
+    assert all(low <= trial.gflops == trial.drawn_gflops <= high for trial in trials)
+    assert progress.n_over_budget == sum(trial.n_rejected for trial in trials) > 0
+    assert progress.n_proposed == 16 + progress.n_over_budget
+    assert "target_gflops" not in trials[0].params
+
+    stopped = create(place, f"sqlite:///{tmp_path}/stopped.db", **asked)
+    stop = StopAfter(7)
+    with pytest.raises(Interrupted):
+        stopped.run(execution=LOCAL, on_progress=stop.watch, stop_requested=stop.requested)
+    Study.open("small", db=f"sqlite:///{tmp_path}/stopped.db").run(execution=LOCAL)
+    assert story(stopped) == story(whole)
+
+
+def test_a_sampler_that_cannot_be_told_of_constraints_is_refused(place):
+    with pytest.raises(PrunefrontError, match="gp cannot be told of constraints: use tpe or nsga2"):
+        SearchSettings.parse(place.settings(sampler="gp", budget_by="constraint"))
+
+
+def test_a_budget_that_draws_hardly_ever_meet_ends_in_one_clear_line(place, db, monkeypatch):
+    monkeypatch.setattr("search.sampler._MOST_DRAWS", 20)
+    study = create(place, db, budget_by="rejection", budget="64.99%:65%", sampler="random")
+    with pytest.raises(PrunefrontError, match=r"none of 20 draws for trial 0 meets the budget: .* --budget-by repair"):
+        study.run(execution=LOCAL)

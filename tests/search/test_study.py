@@ -31,7 +31,7 @@ def finished(place, tmp_path_factory):
 def test_the_whole_way_from_settings_to_a_pruned_model(finished, place, tmp_path):
     record = finished.record
     assert record.state is StudyState.FINISHED
-    assert {trial.state for trial in finished.trials()} == {TrialState.COMPLETE}
+    assert {trial.state for trial in finished.trials()} <= {TrialState.COMPLETE, TrialState.STOPPED}
     front = finished.front()
     assert len(front) >= 3
     costs, values = zip(*((t.gflops, t.measurement.values["top1_pct"].value) for t in front), strict=True)
@@ -91,7 +91,9 @@ def test_settings_survive_the_store(place, db):
         place.settings(space={"s": 0, "keep_rate": {"kind": "float", "low": 0.5, "high": 0.9}})
     )
     study = Study.create(settings, n_trials=3, db=db)
-    assert Study.open("small", db=db).settings == settings
+    remembered = Study.open("small", db=db).settings
+    assert remembered.precision in ("float32", "bfloat16")  # found by measurement
+    assert remembered.model_copy(update={"precision": "auto", "sampler": "auto"}) == settings
     study.run(execution=LOCAL)
     assert all(set(trial.config["s"]) == {0} for trial in study.trials())
 

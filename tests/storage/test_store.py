@@ -9,10 +9,12 @@ import threading
 from dataclasses import replace
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, inspect, text
 
 from spaces import InvalidInput
 from storage import MeasurementKind, Store, StudyOwned, StudyState, TrialState
@@ -229,10 +231,47 @@ def test_readers_go_on_while_a_driver_writes(store, study, url):
     assert len(store.trials(study.id)) == 150
 
 
+def test_a_stopped_trial_keeps_what_it_was_measured_on_and_its_rival(store, study):
+    for number in range(3):
+        store.add_trial(study.id, new_trial(number, duplicate_of=1 if number == 2 else None))
+    store.start_trial(study.id, 1)
+    store.stop_trial(study.id, 1, measurement(5, n_images=16), 0, "worker")
+    store.stop_trial(study.id, 2, None, 0, None)
+    _, stopped, duplicate = store.trials(study.id)
+    assert stopped.state is duplicate.state is TrialState.STOPPED
+    assert stopped.state.is_finished
+    assert stopped.measurement == duplicate.measurement == measurement(5, n_images=16)
+    assert (stopped.rival, duplicate.rival, stopped.worker) == (0, 0, "worker")
+    assert stopped.confirmation is None
+    with pytest.raises(StudyOwned, match="no longer waiting or running"):
+        store.finish_trial(study.id, 1, measurement(30), "worker")
+
+
 def test_the_migrations_make_the_tables_that_the_program_knows(store):
     with create_engine(store.url).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     assert ScriptDirectory("storage/migrations").get_current_head() == SCHEMA_VERSION
+
+
+def test_tables_of_the_first_version_are_brought_up_to_date_and_go_on_as_they_did(store, study):
+    store.add_trial(study.id, new_trial(0))
+    store.start_trial(study.id, 0)
+    store.finish_trial(study.id, 0, measurement(30), "worker")
+    config = Config()
+    config.set_main_option("script_location", "storage/migrations")
+    with create_engine(store.url).begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+        columns = {column["name"] for column in inspect(connection).get_columns("trials")}
+        [spec] = connection.execute(text("SELECT spec FROM studies")).scalars()
+        assert "rival" not in columns
+        assert "race_error" not in spec
+    with Store(store.url) as opened:
+        [trial] = opened.trials(study.id)
+        assert (trial.state, trial.rival, trial.n_rejected) == (TrialState.COMPLETE, None, 0)
+        assert trial.measurement.precision == "float32"
+        settings = opened.study(study.name).spec["settings"]
+        assert (settings["race_error"], settings["precision"], settings["budget_by"]) == (None, "float32", "repair")
 
 
 def test_tables_of_another_version_are_refused(store, url):

@@ -1,0 +1,168 @@
+"""What races spare and what they lose: each layout is measured twice, with its race and on all images.
+
+    python benchmarks/race.py --samplers tpe random --budgets 65% 50%:90% --output build/bench/race.json
+
+The layouts are those that a search proposes that measures all on all images. An error is a layout stopped that would
+have beaten its rival on all images. Few layouts beat their rival at all, so the rate is taken again over many random
+orders of the same images, which need no model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tabulate import tabulate
+
+from objectives.metrics import Measurement
+from objectives.pareto import front
+from objectives.sequential import evidence_of_losing
+from objectives.statistics import unpack
+from search import SearchSettings
+from search.racing import Rivals
+from search.sampler import Sampler, Told
+from search.workbench import load
+
+
+def main() -> None:
+    """Run every sampler on every budget, and print what its races did."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samplers", nargs="+", default=["tpe"])
+    parser.add_argument("--budgets", nargs="+", default=["65%"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--layouts", type=int, default=200)
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--error", type=float, default=0.05)
+    parser.add_argument("--orders", type=int, default=200, help="Of the images, in which races are run again.")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results = []
+    for seed in options.seeds:
+        for budget in options.budgets:
+            for sampler in options.samplers:
+                results.append(
+                    {"sampler": sampler, "budget": budget, "seed": seed} | race(sampler, budget, seed, options)
+                )
+                print(json.dumps(results[-1]), flush=True)
+                if options.output:
+                    options.output.parent.mkdir(parents=True, exist_ok=True)
+                    options.output.write_text(json.dumps(results, indent=2) + "\n")
+    columns = ["sampler", "budget", "seed", "stopped", "images spared", "time spared", "best kept", "front kept"]
+    rows = [
+        [
+            *(each[name] for name in columns[:3]),
+            f"{each['n_stopped']} of {each['n_layouts']}",
+            f"{each['images_spared']:.0%}",
+            f"{each['time_spared']:.0%}",
+            "yes" if each["best_kept"] else f"no, -{each['best_lost_by']:.1f} points",
+            f"{each['n_front_kept']} of {each['n_front']}",
+            f"{each['n_errors']} of {each['n_would_win']}",
+            f"{each['error_rate']:.2%} of {each['n_chances']}",
+        ]
+        for each in results
+    ]
+    print(tabulate(rows, [*columns, "stopped though winners", f"in other orders (stated {options.error:.0%})"]))
+
+
+def race(sampler_name: str, budget: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure a search's layouts both ways."""
+    settings = SearchSettings.parse(
+        {
+            "study": "race",
+            "model": "shapes_vit_small",
+            "data": {"data": "shapes", "n_search": options.images, "n_confirm": 0, "seed": seed},
+            "budget": budget,
+            "sampler": sampler_name,
+            "seed": seed,
+            "batch_size": options.batch_size,
+        }
+    )
+    bench = load(settings)
+    is_front = bench.problem.budget.is_range
+    sampler = Sampler(sampler_name, bench.problem.parameters(), seed=seed, is_front=is_front)
+    evaluator = bench.evaluator(bench.search_images, cache_bytes=4 * 10**9, precision="bfloat16")
+    evaluator.measure_dense()
+    rivals = Rivals("top1", options.error, is_front=is_front)
+    measured: dict[str, tuple[Measurement, Measurement]] = {}  # by digest: with its race, and whole
+    pairs: list[tuple[NDArray[np.bool_], NDArray[np.bool_], bool]] = []  # candidate, rival, whether it was stopped
+    told: list[Told] = []
+    points: list[tuple[float, float, bool]] = []
+    for number in range(options.layouts):
+        if number >= settings.look_ahead:
+            sampler.tell(number - settings.look_ahead, told[number - settings.look_ahead])
+        proposal = bench.problem.propose(sampler.ask(number).params)
+        digest, gflops = proposal.config.digest(bench.architecture), proposal.cost.gflops
+        if digest not in measured:
+            against = rivals.race(gflops, before=number - settings.look_ahead + 1)
+            raced = evaluator.measure(proposal.config, None if against is None else against.is_lost)
+            whole = evaluator.measure(proposal.config)
+            measured[digest] = raced, whole
+            is_stopped = raced.n_images < whole.n_images
+            if not is_stopped:
+                rivals.add(number, gflops, whole)
+            if against is not None:
+                pairs.append((_outcomes(whole), unpack(against.outcomes, against.n_images), is_stopped))
+            points.append((gflops, whole.values["top1_pct"].value, is_stopped))
+        told.append(Told(measured[digest][1].values["top1_pct"].value, gflops))
+    return _summary(points, pairs, list(measured.values())) | _in_other_orders(pairs, options)
+
+
+def _summary(
+    points: list[tuple[float, float, bool]],
+    pairs: list[tuple[NDArray[np.bool_], NDArray[np.bool_], bool]],
+    measured: list[tuple[Measurement, Measurement]],
+) -> dict[str, Any]:
+    best = max(value for _, value, _ in points)
+    best_left = max(value for _, value, is_stopped in points if not is_stopped)
+    on_front = front([(gflops, value) for gflops, value, _ in points])
+    would_win = [is_stopped for candidate, rival, is_stopped in pairs if candidate.sum() > rival.sum()]
+    return {
+        "n_layouts": len(points),
+        "n_stopped": sum(is_stopped for *_, is_stopped in points),
+        "images_spared": 1 - sum(r.n_images for r, _ in measured) / sum(w.n_images for _, w in measured),
+        "time_spared": 1 - sum(r.seconds for r, _ in measured) / sum(w.seconds for _, w in measured),
+        "best_kept": best == best_left,
+        "best_lost_by": best - best_left,
+        "n_front": len(on_front),
+        "n_front_kept": sum(not points[index][2] for index in on_front),
+        "n_would_win": len(would_win),
+        "n_errors": sum(would_win),
+    }
+
+
+def _in_other_orders(
+    pairs: list[tuple[NDArray[np.bool_], NDArray[np.bool_], bool]], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Run the races of those that would win again, with the images in random orders."""
+    generator = np.random.default_rng(0)
+    n_chances = n_errors = 0
+    for candidate, rival, _ in pairs:
+        if candidate.sum() <= rival.sum():
+            continue
+        for _ in range(options.orders):
+            order = generator.permutation(len(candidate))
+            for_rival = np.cumsum((rival & ~candidate)[order])
+            for_candidate = np.cumsum((candidate & ~rival)[order])
+            looks = range(options.batch_size, len(order), options.batch_size)
+            n_chances += 1
+            n_errors += any(
+                evidence_of_losing(int(for_rival[seen - 1]), int(for_candidate[seen - 1]), len(order) - seen)
+                >= 1 / options.error
+                for seen in looks
+            )
+    return {"n_chances": n_chances, "error_rate": n_errors / max(1, n_chances)}
+
+
+def _outcomes(measurement: Measurement) -> NDArray[np.bool_]:
+    return unpack(measurement.outcomes["top1_pct"], measurement.n_images)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Find the batch size and the precision that suit a model on a device, by a short measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import torch
+
+from objectives.evaluator import DenseReference, Precision
+from objectives.metrics import METRICS, Measurement
+from search.executors import LocalExecutor
+from search.workbench import Workbench
+from spaces import InvalidInput
+
+__all__ = ["Calibrated", "calibrate"]
+
+_BATCHES = {"cpu": (16, 32, 64, 128), "cuda": (64, 128, 256, 512)}
+_LOOKS = 8  # batches that a measurement has at least; after each of them a race may end
+_ROUNDS = 3
+_AS_FAST = 1.05  # times as long as the fastest
+_WORTHWHILE = 1.1  # times as fast as float32
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A workbench whose batch size and precision are settled, and the dense model measured with them."""
+
+    bench: Workbench
+    dense: Measurement
+    reference: DenseReference
+
+
+def calibrate(bench: Workbench, say: Callable[[str], None]) -> Calibrated:
+    """Settle what the settings leave open, and measure the dense model.
+
+    The smallest batch is taken that is about as fast as the fastest. Half precision is taken where it is faster and
+    leaves the dense model's metric within the 95 % interval that it has in float32.
+
+    Raises:
+        InvalidInput: half precision was asked for, and moves the metric out of that interval.
+    """
+    settings, images = bench.settings, bench.search_images
+    with closing(LocalExecutor(bench.evaluator, threads=settings.threads)):  # so that it is timed with its threads
+        batch_size = _fastest_batch(bench) if settings.batch_size == "auto" else settings.batch_size
+        plain = bench.evaluator(images, batch_size=batch_size)
+        dense, reference = plain.measure_dense()
+        precision, gain = settings.precision, ""
+        if precision == "auto":
+            precision, speedup = _faster_precision(bench, batch_size)
+            gain = f", {speedup:.2f}x as fast as float32 here"
+        if precision != "float32":
+            half = bench.evaluator(images, batch_size=batch_size, precision=precision).measure_dense()
+            before = dense.values[METRICS[settings.metric].name]
+            after = _metric_in_half(settings.metric, *half, reference)
+            moved = f"moves the dense model's {settings.metric} by {after - before.value:+.2f} points"
+            interval = f"95 % interval ({before.low:.2f} to {before.high:.2f})"
+            if (before.low or 0) <= after <= (before.high or 100):
+                dense, reference = half
+                say(f"precision: {precision}{gain}; it {moved}, within its {interval}")
+            elif settings.precision == "auto":
+                precision = "float32"
+                say(f"precision: float32; {half[0].precision} {moved}, out of its {interval}")
+            else:
+                raise InvalidInput(f"{precision} {moved}, out of its {interval}: search with --precision float32")
+    bench.loaded.model.cpu()  # where workers take it from
+    settled = settings.model_copy(update={"batch_size": batch_size, "precision": precision})
+    return Calibrated(replace(bench, settings=settled), dense, reference)
+
+
+def _fastest_batch(bench: Workbench) -> int:
+    """Find the smallest batch that is about as fast as the fastest, of those that give races enough looks."""
+    sizes = [size for size in _BATCHES[bench.settings.device] if size * _LOOKS <= len(bench.search_images)]
+    if len(sizes) < 2:
+        return sizes[0] if sizes else _BATCHES[bench.settings.device][0]
+    evaluators = {size: bench.evaluator(bench.search_images, batch_size=size) for size in sizes}
+    seconds = {size: min(each.time_dense() for _ in range(_ROUNDS)) for size, each in evaluators.items()}
+    return next(size for size in sizes if seconds[size] <= _AS_FAST * min(seconds.values()))
+
+
+def _faster_precision(bench: Workbench, batch_size: int) -> tuple[Precision, float]:
+    """Find whether half precision is worth while, and how many times as fast as float32 it is."""
+    half: Precision = "bfloat16"
+    if bench.settings.device == "cuda" and not torch.cuda.is_bf16_supported():
+        half = "float16"
+    choices: tuple[Precision, Precision] = ("float32", half)
+    evaluators = [bench.evaluator(bench.search_images, batch_size=batch_size, precision=each) for each in choices]
+    rounds = [[each.time_dense() for each in evaluators] for _ in range(_ROUNDS)]
+    in_float32, in_half = (min(seconds) for seconds in zip(*rounds, strict=True))
+    speedup = in_float32 / in_half
+    return (half if speedup >= _WORTHWHILE else "float32"), speedup
+
+
+def _metric_in_half(metric: str, rounded: Measurement, said: DenseReference, reference: DenseReference) -> float:
+    """Give the metric of the dense model in half precision; its agreement is with itself in float32."""
+    if metric == "agreement":
+        return 100 * float((said.logits.argmax(1) == reference.logits.argmax(1)).mean())
+    return rounded.values[METRICS[metric].name].value

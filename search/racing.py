@@ -1,0 +1,106 @@
+"""The race: a candidate is measured no further once it has lost against a better one.
+
+For a front, against the best that costs no more. Under one budget it is the best of all that are within it: their costs
+differ only by what repair leaves over, and it is the best that is looked for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from objectives.evaluator import Hits
+from objectives.metrics import METRICS, Measurement
+from objectives.sequential import evidence_of_losing
+from objectives.statistics import unpack
+
+__all__ = ["Race", "Rivals"]
+
+
+@dataclass(frozen=True)
+class Race:
+    """One candidate's race, as it travels to the worker that measures it.
+
+    Attributes:
+        metric: the metric's name in measurements.
+        rival: the trial to beat.
+        outcomes: of the rival, on all images, packed.
+        n_images: how many there are.
+        error_rate: how often, at most, a candidate may be stopped that would have beaten its rival on all images.
+    """
+
+    metric: str
+    rival: int
+    outcomes: bytes
+    n_images: int
+    error_rate: float
+
+    def is_lost(self, hits: Hits) -> bool:
+        """Say whether a candidate with these outcomes on the first images need see no more of them."""
+        candidate = hits[self.metric]
+        rival = unpack(self.outcomes, len(candidate))
+        only_rival, only_candidate = int((rival & ~candidate).sum()), int((candidate & ~rival).sum())
+        evidence = evidence_of_losing(only_rival, only_candidate, self.n_images - len(candidate))
+        return evidence >= 1 / self.error_rate
+
+
+@dataclass(frozen=True)
+class _Runner:
+    number: int
+    gflops: float
+    value: float
+    measurement: Measurement
+
+
+class Rivals:
+    """The candidates measured on all images, among which each later one finds the one it has to beat."""
+
+    def __init__(self, metric: str, error_rate: float, *, is_front: bool) -> None:
+        """Begin without any.
+
+        Args:
+            metric: a key of ``METRICS``.
+            error_rate: see ``Race``.
+            is_front: whether a rival may cost no more than the candidate, or just be within the budget.
+        """
+        self._is_front = is_front
+        self._metric = METRICS[metric].name
+        self._error_rate = error_rate
+        self._runners: dict[int, _Runner] = {}
+
+    def add(self, number: int, gflops: float, measurement: Measurement) -> None:
+        """Take in a candidate that was measured on all images."""
+        if self._metric in measurement.outcomes:
+            value = measurement.values[self._metric].value
+            self._runners[number] = _Runner(number, gflops, value, measurement)
+
+    def race(self, gflops: float, *, before: int) -> Race | None:
+        """Find whom a candidate of this cost has to beat, of the trials below ``before``: the best allowed.
+
+        Of equals it is the cheapest, then the first. Nobody, where none is allowed.
+        """
+        limit = gflops if self._is_front else math.inf
+        rival = min(
+            (each for each in self._runners.values() if each.number < before and each.gflops <= limit),
+            key=lambda each: (-each.value, each.gflops, each.number),
+            default=None,
+        )
+        if rival is None:
+            return None
+        outcomes, n_images = rival.measurement.outcomes[self._metric], rival.measurement.n_images
+        return Race(self._metric, rival.number, outcomes, n_images, self._error_rate)
+
+    def n_images(self, number: int) -> int:
+        """Say how many images a candidate was measured on that was measured on all."""
+        return self._runners[number].measurement.n_images
+
+    def expected(self, measurement: Measurement, rival: int) -> float:
+        """Guess what a stopped candidate would have reached: its rival's value, changed by what lies between the two.
+
+        For the sampler alone, which compares it with candidates that saw all images. What is stored and shown is what
+        was measured.
+        """
+        whole = self._runners[rival]
+        seen = unpack(measurement.outcomes[self._metric], measurement.n_images)
+        of_rival = unpack(whole.measurement.outcomes[self._metric], measurement.n_images)
+        return whole.value + 100 * float(seen.mean() - of_rival.mean())
