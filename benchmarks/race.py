@@ -95,12 +95,12 @@ def race(sampler_name: str, budget: str, seed: int, options: argparse.Namespace)
     told: list[Told] = []
     points: list[tuple[float, float, bool]] = []
     for number in range(options.layouts):
-        if number >= settings.look_ahead:
-            sampler.tell(number - settings.look_ahead, told[number - settings.look_ahead])
+        if number >= settings.settled_look_ahead:
+            sampler.tell(number - settings.settled_look_ahead, told[number - settings.settled_look_ahead])
         proposal = bench.problem.propose(sampler.ask(number).params)
         digest, gflops = proposal.config.digest(bench.architecture), proposal.cost.gflops
         if digest not in measured:
-            against = rivals.race(gflops, before=number - settings.look_ahead + 1)
+            against = rivals.race(gflops, before=number - settings.settled_look_ahead + 1)
             raced = evaluator.measure(proposal.config, None if against is None else against.is_lost)
             whole = evaluator.measure(proposal.config)
             measured[digest] = raced, whole

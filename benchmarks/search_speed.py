@@ -73,7 +73,7 @@ def main() -> None:
 def compare(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Search once by hand and once with prunefront, and compare the winners."""
     started = time.perf_counter()
-    bench = load(_settings(seed, options))
+    bench = load(_settings(seed, options, n_confirm=options.held_out))
     plain_winner, plain_images = plain_search(bench, options.trials)
     plain_s = time.perf_counter() - started
 
@@ -102,6 +102,7 @@ def compare(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "trials": options.trials,
         "overhead_share": progress.overhead_share,
         "batch_size": settled.batch_size,
+        "look_ahead": settled.look_ahead,
         "precision": settled.precision,
         "plain_top1": plain.values["top1_pct"].value,
         "search_top1": ours.values["top1_pct"].value,
@@ -132,6 +133,7 @@ def plain_search(bench: Workbench, n_trials: int) -> tuple[PruningConfig, int]:
         sampler = optuna.samplers.TPESampler(
             seed=bench.settings.seed, n_startup_trials=10, n_ei_candidates=24, multivariate=True, constant_liar=False
         )
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.optimize(objective, n_trials=n_trials)
     return bench.problem.propose(study.best_params).config, n_images
@@ -180,8 +182,8 @@ def parts(options: argparse.Namespace, searches: list[dict[str, Any]]) -> dict[s
     }
 
 
-def _settings(seed: int, options: argparse.Namespace) -> SearchSettings:
-    data = {"data": "shapes", "n_search": options.images, "n_confirm": options.held_out, "seed": seed}
+def _settings(seed: int, options: argparse.Namespace, n_confirm: int = 0) -> SearchSettings:
+    data = {"data": "shapes", "n_search": options.images, "n_confirm": n_confirm, "seed": seed}
     return SearchSettings.parse(
         {
             "study": f"speed-{seed}",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -135,10 +135,11 @@ class Evaluator:
         macs = count_macs(self.model, self._inputs(slice(0, 1)))
         return self._measurement(logits, macs, dense_cost(self._architecture).tokens_per_block, seconds), reference
 
-    def time_dense(self) -> float:
-        """Give the seconds that the dense model takes for an image of the first batch."""
+    def time_image(self, config: PruningConfig) -> float:
+        """Give the seconds that a layout takes for an image of the first batch."""
         started = time.perf_counter()
-        logits, _ = next(self._run(None))
+        with closing(self._run(config)) as batches:
+            logits, _ = next(batches)
         return (time.perf_counter() - started) / len(logits)
 
     def compare_with(self, reference: DenseReference) -> None:
@@ -164,16 +165,17 @@ class Evaluator:
         """
         expected = config.cost(self._architecture)
         started, said = time.perf_counter(), []
-        for logits, tokens in self._run(config):
-            if tokens != expected.tokens_per_block:
-                raise CostsDisagree(
-                    f"the closed form has {expected.tokens_per_block} tokens enter the blocks, but {tokens} did for "
-                    f"{config!r}"
-                )
-            said.append(logits)
-            n_seen = sum(map(len, said))
-            if stop is not None and n_seen < len(self.images) and stop(self._hits(torch.cat(said))):
-                break
+        with closing(self._run(config)) as batches:
+            for logits, tokens in batches:
+                if tokens != expected.tokens_per_block:
+                    raise CostsDisagree(
+                        f"the closed form has {expected.tokens_per_block} tokens enter the blocks, but {tokens} did "
+                        f"for {config!r}"
+                    )
+                said.append(logits)
+                n_seen = sum(map(len, said))
+                if stop is not None and n_seen < len(self.images) and stop(self._hits(torch.cat(said))):
+                    break
         seconds = time.perf_counter() - started
         if n_seen == len(self.images):
             self._require_counted(config, expected.macs)
@@ -188,7 +190,7 @@ class Evaluator:
                 f"the closed form gives {expected} multiply-adds, but {macs} were counted for {config!r}"
             )
 
-    def _run(self, config: PruningConfig | None) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+    def _run(self, config: PruningConfig | None) -> Generator[tuple[Tensor, tuple[int, ...]]]:
         """Run over the images batch by batch, for as long as somebody asks.
 
         Yields:

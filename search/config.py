@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +15,8 @@ from spaces.problem import BudgetBy
 __all__ = ["SAMPLERS", "DataSettings", "Execution", "MeasuringSettings", "ModelSettings", "SearchSettings"]
 
 SAMPLERS = ("random", "tpe", "nsga2", "gp")
+_LEAST_LOOK_AHEAD = 4
+_GPU_WORKERS = 8  # as many as most machines have
 _LEARN_FROM_REJECTED = ("tpe", "nsga2")
 BEST_SAMPLER = "tpe"  # of benchmarks/samplers.py; see docs/search.md
 SamplerName = Literal["auto", "random", "tpe", "nsga2", "gp"]
@@ -109,7 +112,8 @@ class SearchSettings(MeasuringSettings):
         budget_by: how draws come within the budget; see ``spaces.Problem``.
         seed: of the proposals.
         look_ahead: proposals made before the first result is told. With the seed it decides every proposal, so
-            that their sequence is the same for any number of workers up to it.
+            that their sequence is the same for any number of workers up to it. ``auto`` takes twice as many as this
+            machine has workers for: fewer leave workers idle, and with more TPE knows less of what it proposes after.
         race_error: how often, at most, a candidate may be measured no further that would have beaten the best one at
             no greater cost; ``None`` measures every candidate on all images.
         expect_top1: what the dense model should reach, in percent; a search on a broken set-up is refused.
@@ -126,13 +130,22 @@ class SearchSettings(MeasuringSettings):
     sampler: SamplerName = "auto"
     budget_by: BudgetBy = "repair"
     seed: int = 0
-    look_ahead: Positive = 16
+    look_ahead: Positive | Literal["auto"] = "auto"
     race_error: Annotated[float, Field(gt=0, lt=1)] | None = 0.05
     expect_top1: Annotated[float, Field(ge=0, le=100)] | None = None
 
-    def with_sampler(self) -> Self:
-        """Settle the sampler, if that is left open."""
-        return self.model_copy(update={"sampler": BEST_SAMPLER}) if self.sampler == "auto" else self
+    @property
+    def settled_look_ahead(self) -> int:
+        """The look-ahead, or the one for this machine where that is left open."""
+        if self.look_ahead != "auto":
+            return self.look_ahead
+        n_workers = _GPU_WORKERS if self.device == "cuda" else (os.cpu_count() or 1) // self.threads
+        return max(_LEAST_LOOK_AHEAD, 2 * n_workers)
+
+    def settled(self) -> Self:
+        """Settle the sampler and the look-ahead, if they are left open."""
+        sampler = BEST_SAMPLER if self.sampler == "auto" else self.sampler
+        return self.model_copy(update={"sampler": sampler, "look_ahead": self.settled_look_ahead})
 
     @model_validator(mode="after")
     def _constraint_is_understood(self) -> Self:

@@ -25,7 +25,7 @@ def create(
     if n_trials < 1:
         raise InvalidInput(f"at least one trial must be asked for, got {n_trials}")
     _require_free_name(db, settings.study)
-    settings = settings.with_sampler()
+    settings = settings.settled()
     bench = load(settings)
     for line in bench.findings():
         say(line)
@@ -53,7 +53,7 @@ def _new_study(bench: Workbench, n_trials: int) -> NewStudy:
         sampler=settings.sampler,
         metric=settings.metric,
         seed=settings.seed,
-        look_ahead=settings.look_ahead,
+        look_ahead=settings.settled_look_ahead,
         n_trials=n_trials,
         budget_low_gflops=budget.low_gflops,
         budget_high_gflops=budget.high_gflops,

@@ -67,6 +67,8 @@ class Rivals:
         self._metric = METRICS[metric].name
         self._error_rate = error_rate
         self._runners: dict[int, _Runner] = {}
+        self._contenders: list[_Runner] = []
+        self._n_considered = 0  # trials below this
 
     def add(self, number: int, gflops: float, measurement: Measurement) -> None:
         """Take in a candidate that was measured on all images."""
@@ -77,11 +79,13 @@ class Rivals:
     def race(self, gflops: float, *, before: int) -> Race | None:
         """Find whom a candidate of this cost has to beat, of the trials below ``before``: the best allowed.
 
-        Of equals it is the cheapest, then the first. Nobody, where none is allowed.
+        Of equals it is the cheapest, then the first. Nobody, where none is allowed. All trials below ``before`` must be
+        finished.
         """
+        self._consider(before)
         limit = gflops if self._is_front else math.inf
         rival = min(
-            (each for each in self._runners.values() if each.number < before and each.gflops <= limit),
+            (each for each in self._contenders if each.number < before and each.gflops <= limit),
             key=lambda each: (-each.value, each.gflops, each.number),
             default=None,
         )
@@ -89,6 +93,20 @@ class Rivals:
             return None
         outcomes, n_images = rival.measurement.outcomes[self._metric], rival.measurement.n_images
         return Race(self._metric, rival.number, outcomes, n_images, self._error_rate)
+
+    def _consider(self, before: int) -> None:
+        """Find the contenders below ``before``: whoever is no better than an earlier one will be nobody's rival."""
+        for number in range(self._n_considered, before):
+            runner = self._runners.get(number)
+            if runner is not None and not any(self._is_no_better(runner, than) for than in self._contenders):
+                self._contenders.append(runner)
+        self._n_considered = max(self._n_considered, before)
+
+    def _is_no_better(self, one: _Runner, than: _Runner) -> bool:
+        is_dearer = than.gflops <= one.gflops
+        if self._is_front:
+            return is_dearer and than.value >= one.value
+        return than.value > one.value or (than.value == one.value and is_dearer)
 
     def n_images(self, number: int) -> int:
         """Say how many images a candidate was measured on that was measured on all."""

@@ -92,7 +92,7 @@ class Workbench:
             InvalidInput: more than the look-ahead could ever keep busy.
         """
         settings = self.settings
-        n = execution.n_workers
+        n, look_ahead = execution.n_workers, settings.settled_look_ahead
         if n is not None and settings.device == "cuda" and n > torch.cuda.device_count():
             raise InvalidInput(
                 f"each worker takes a GPU of its own, {n} are asked for, but there are "
@@ -100,10 +100,10 @@ class Workbench:
             )
         if n is None:
             if settings.device == "cuda":
-                return min(torch.cuda.device_count(), settings.look_ahead)
-            return max(1, min((os.cpu_count() or 1) // settings.threads, settings.look_ahead))
-        if n > settings.look_ahead:
-            raise InvalidInput(f"{n} workers cannot be kept busy by a look-ahead of {settings.look_ahead}")
+                return min(torch.cuda.device_count(), look_ahead)
+            return max(1, min((os.cpu_count() or 1) // settings.threads, look_ahead))
+        if n > look_ahead:
+            raise InvalidInput(f"{n} workers cannot be kept busy by a look-ahead of {look_ahead}: set --look-ahead")
         return n
 
     def cache_bytes(self, execution: Execution) -> int:

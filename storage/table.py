@@ -17,7 +17,8 @@ def dataframe_of(trials: Sequence[TrialRecord]) -> pd.DataFrame:
     """Make one row a trial: state and cost, metrics with their intervals, and the layout's settings.
 
     A column of a metric is called after it (``top1_pct``), its interval ``_low`` and ``_high``; what was measured
-    on the confirm images begins with ``confirmed_``; the layout's settings begin with ``config_``.
+    on the confirm images begins with ``confirmed_``; the layout's settings begin with ``config_``. The metrics of a
+    stopped trial are of the first ``n_images``, and lean low.
     """
     return pd.DataFrame([_row(trial) for trial in trials])
 

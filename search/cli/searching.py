@@ -66,9 +66,8 @@ __all__ = ["resume", "search"]
 @click.option(
     "--look-ahead",
     type=int,
-    default=16,
-    show_default=True,
-    help="Proposals made before the first result is told; with the seed it decides them all.",
+    help="Proposals made before the first result is told; with the seed it decides them all.  [default: twice the "
+    "workers that this machine has, at least 4]",
 )
 @click.option(
     "--race/--no-race",
@@ -114,7 +113,7 @@ def search(**options: Any) -> None:
     """
     db, as_json, n_trials = options.pop("db"), options.pop("as_json"), options.pop("trials")
     execution = Execution.parse(execution_settings(options))
-    race, race_error = options.pop("race"), options.pop("race_error")
+    race, race_error, look_ahead = options.pop("race"), options.pop("race_error"), options.pop("look_ahead")
     study = options.pop("study") or f"{_plain(options['model'])}-{datetime.now():%Y%m%d-%H%M%S}"
     output = _new(_writable(options.pop("output") or Path(f"{study}.json")))
     settings = SearchSettings.parse(
@@ -125,6 +124,7 @@ def search(**options: Any) -> None:
             **measuring_settings(options),
             **space_settings(options),
             "race_error": race_error if race else None,
+            "look_ahead": "auto" if look_ahead is None else look_ahead,
             **options,
         }
     )

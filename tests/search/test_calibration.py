@@ -19,7 +19,7 @@ def bench(**changes):
 
 
 def timed(monkeypatch, seconds) -> None:
-    monkeypatch.setattr(Evaluator, "time_dense", lambda self: seconds(self.batch_size, self.precision))
+    monkeypatch.setattr(Evaluator, "time_image", lambda self, _: seconds(self.batch_size, self.precision))
 
 
 def test_the_smallest_batch_that_is_about_as_fast_as_the_fastest_is_taken(monkeypatch):
@@ -65,7 +65,7 @@ def test_half_precision_that_changes_the_metric_is_refused_or_left(monkeypatch):
 
 
 def test_what_is_asked_for_is_not_measured(monkeypatch):
-    monkeypatch.setattr(Evaluator, "time_dense", lambda self: pytest.fail("timed"))
+    monkeypatch.setattr(Evaluator, "time_image", lambda self, _: pytest.fail("timed"))
     settings = calibrate(bench(batch_size=24, precision="float32"), lambda _: None).bench.settings
     assert (settings.batch_size, settings.precision) == (24, "float32")
     assert calibration._BATCHES["cpu"][0] == 16

@@ -325,8 +325,8 @@ def test_a_sampler_that_cannot_be_told_of_constraints_is_refused(place):
         SearchSettings.parse(place.settings(sampler="gp", budget_by="constraint"))
 
 
-def test_a_budget_that_draws_hardly_ever_meet_ends_in_one_clear_line(place, db, monkeypatch):
+def test_a_budget_that_draws_hardly_ever_meet_ends_in_one_clear_line(place, tmp_path, monkeypatch):
     monkeypatch.setattr("search.sampler._MOST_DRAWS", 20)
-    study = create(place, db, budget_by="rejection", budget="64.99%:65%", sampler="random")
     with pytest.raises(PrunefrontError, match=r"none of 20 draws for trial 0 meets the budget: .* --budget-by repair"):
-        study.run(execution=LOCAL)
+        create(place, f"sqlite:///{tmp_path}/test.db", budget_by="rejection", budget="64.99%:65%", sampler="random")
+    assert list(tmp_path.iterdir()) == []

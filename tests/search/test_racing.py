@@ -41,7 +41,7 @@ def filled(*, is_front: bool) -> Rivals:
 
 @pytest.mark.parametrize(
     ("gflops", "before", "rival"),
-    [(0.5, 9, None), (1.0, 9, 0), (2.0, 9, 2), (2.0, 2, 1), (3.0, 9, 4), (3.0, 4, 2), (9.0, 0, None)],
+    [(0.5, 5, None), (1.0, 5, 0), (2.0, 5, 2), (2.0, 2, 1), (3.0, 5, 4), (3.0, 4, 2), (9.0, 0, None)],
 )
 def test_the_rival_is_the_best_told_that_costs_no_more(rivals, gflops, before, rival):
     race = rivals.race(gflops, before=before)
@@ -49,19 +49,36 @@ def test_the_rival_is_the_best_told_that_costs_no_more(rivals, gflops, before, r
 
 
 def test_under_one_budget_the_rival_is_the_best_of_all_that_were_told():
-    assert filled(is_front=False).race(1.0, before=9).rival == 4
+    assert filled(is_front=False).race(1.0, before=5).rival == 4
     assert filled(is_front=False).race(1.0, before=4).rival == 2  # of equals the cheaper
 
 
+@pytest.mark.parametrize("is_front", [False, True])
+def test_the_rival_is_the_one_that_a_search_through_all_of_them_finds(is_front):
+    chance = np.random.default_rng(5)
+    found = Rivals("top1", 0.05, is_front=is_front)
+    known = []
+    for number in range(200):
+        gflops, n_right = float(chance.integers(1, 12)), int(chance.integers(1, N))
+        for before in (number, max(0, number - 20)):
+            allowed = [each for each in known if each[2] < before and (each[1] <= gflops or not is_front)]
+            best = min(allowed, default=(None, None, None))[2]
+            race = found.race(gflops, before=before)
+            assert (None if race is None else race.rival) == best
+        if chance.random() < 0.7:  # the others were stopped
+            found.add(number, gflops, right_on(n_right))
+            known.append((-n_right, gflops, number))
+
+
 def test_a_race_is_lost_by_falling_behind_on_the_same_images(rivals):
-    race = rivals.race(3.0, before=9)  # trial 4, right on the first 90
+    race = rivals.race(3.0, before=5)  # trial 4, right on the first 90
     assert not race.is_lost({"top1_pct": np.ones(20, dtype=bool)})
     assert not race.is_lost({"top1_pct": np.arange(20) < 18})
     assert race.is_lost({"top1_pct": np.zeros(20, dtype=bool)})
 
 
 def test_a_race_that_cannot_be_won_any_more_is_lost(rivals):
-    race = rivals.race(3.0, before=9)
+    race = rivals.race(3.0, before=5)
     behind = np.arange(96) < 85  # 5 fewer, 4 images left
     assert race.is_lost({"top1_pct": behind})
     ahead_at_last = np.concatenate([np.arange(90) < 88, np.ones(6, dtype=bool)])
