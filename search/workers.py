@@ -12,6 +12,7 @@ from objectives.evaluator import DenseReference, Evaluator, Precision
 from objectives.images import PreparedImages
 from objectives.metrics import Measurement
 from pruning.models import LoadedModel
+from search.allocation import keep_freed_memory
 from search.executors import Outcome, measure_safely
 from search.racing import Race
 from spaces import PrunefrontError, PruningConfig
@@ -38,6 +39,7 @@ class _Worker:
 
     def __init__(self, *, device: str, batch_size: int, threads: int, cache_bytes: int) -> None:
         torch.set_num_threads(threads)
+        keep_freed_memory()
         self._device, self._batch_size, self._cache_bytes = device, batch_size, cache_bytes
         self._evaluator: Evaluator | None = None
         self._holds: tuple[str, Precision] | None = None
