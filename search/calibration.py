@@ -67,6 +67,7 @@ def calibrate(bench: Workbench, say: Callable[[str], None]) -> Calibrated:
                 say(f"precision: float32; {half[0].precision} {moved}, out of its {interval}")
             else:
                 raise InvalidInput(f"{precision} {moved}, out of its {interval}: search with --precision float32")
+    say(f"measuring in batches of {batch_size} images, in {precision}")
     bench.loaded.model.cpu()  # where workers take it from
     settled = settings.model_copy(update={"batch_size": batch_size, "precision": precision})
     return Calibrated(replace(bench, settings=settled), dense, reference)
