@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import model_validator
@@ -19,31 +19,13 @@ from spaces.architecture import Architecture
 from spaces.base import SearchSpace
 from spaces.domains import Choice, FloatRange, IntRange, Parameter, ParameterValue, bounds, value_in
 from spaces.errors import BudgetUnsatisfiable, InvalidInput
+from spaces.layer_draw import LayerDraw, spread_out
 from spaces.layered import FloatSetting, LayeredConfig, per_layer
 from spaces.repair import smallest_power_that_fits, to_the_power
 
-__all__ = ["LayerDraw", "LayeredSpace"]
+__all__ = ["LayeredSpace"]
 
 _DIGITS = 10_000  # a repaired rate is rounded down to four
-
-
-@dataclass(frozen=True)
-class LayerDraw:
-    """One draw of a layered space.
-
-    Attributes:
-        n_layers: slots that count.
-        positions: where each slot was drawn, in any order; ``None`` where the space fixes the layers.
-        moved: blocks by which a repair has moved the layers towards the input.
-        keep_rate: one for each slot, in the order of the layers.
-        settings: whatever else the method needs; a tuple holds one value for each slot.
-    """
-
-    n_layers: int
-    positions: tuple[int, ...]
-    keep_rate: tuple[float, ...]
-    settings: Mapping[str, Any]
-    moved: int = 0
 
 
 class LayeredSpace(SearchSpace):
@@ -186,7 +168,7 @@ class LayeredSpace(SearchSpace):
         if isinstance(self.after, tuple):
             return self.layout(draw, self.after)
         low, high = self._places(architecture)
-        spread = _spread(draw.positions[: draw.n_layers], low, high)
+        spread = spread_out(draw.positions[: draw.n_layers], low, high)
         return self.layout(draw, tuple(max(low + index, place - draw.moved) for index, place in enumerate(spread)))
 
     def _costs(self, draw: LayerDraw, architecture: Architecture) -> float:
@@ -286,22 +268,6 @@ class LayeredSpace(SearchSpace):
             ),
             settings=settings,
         )
-
-
-def _spread(positions: Sequence[int], low: int, high: int) -> tuple[int, ...]:
-    """Sort positions and move equal ones apart, staying between ``low`` and ``high``.
-
-    >>> _spread([7, 3, 3, 11, 11], 1, 11)
-    (3, 4, 7, 10, 11)
-    """
-    places: list[int] = []
-    for position in sorted(positions):
-        places.append(max(position, places[-1] + 1) if places else max(position, low))
-    limit = high
-    for index in reversed(range(len(places))):
-        places[index] = min(places[index], limit)
-        limit = places[index] - 1
-    return tuple(places)
 
 
 def _end(setting: Any, end: int) -> Any:

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from spaces.architecture import Architecture
 from spaces.cost import StageCost
+from spaces.layer_draw import LayerDraw
 from spaces.layered import LayeredConfig
-from spaces.layered_space import LayerDraw, LayeredSpace
+from spaces.layered_space import LayeredSpace
 
 __all__ = ["RandomDrop", "RandomDropSpace"]
 

@@ -16,8 +16,9 @@ from spaces.architecture import Architecture
 from spaces.cost import StageCost
 from spaces.domains import Choice, FloatRange, IntRange, bounds
 from spaces.errors import UnsupportedModel
+from spaces.layer_draw import LayerDraw
 from spaces.layered import FloatSetting, IntSetting, LayeredConfig, per_layer
-from spaces.layered_space import LayerDraw, LayeredSpace
+from spaces.layered_space import LayeredSpace
 
 __all__ = ["ZeroTPrune", "ZeroTPruneSpace", "ZeroTPruneStage"]
 
