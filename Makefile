@@ -35,13 +35,13 @@ check: $(VENV)/.installed
 
 # Ratios from interleaved runs, each a table with JSON beside it; some fifty minutes on two cores. paper_scale.py wants a GPU.
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/pruned_speed.py --output $(BENCH)/pruned_speed.json
-	$(BIN)/python benchmarks/prefix_cache.py --output $(BENCH)/prefix_cache.json
-	$(BIN)/python benchmarks/driver_overhead.py --samplers tpe --output $(BENCH)/driver_overhead.json
-	$(BIN)/python benchmarks/driver_share.py
+	$(BIN)/python -m benchmarks.pruned_speed --output $(BENCH)/pruned_speed.json
+	$(BIN)/python -m benchmarks.prefix_cache --output $(BENCH)/prefix_cache.json
+	$(BIN)/python -m benchmarks.driver_overhead --samplers tpe --output $(BENCH)/driver_overhead.json
+	$(BIN)/python -m benchmarks.driver_share
 	$(BIN)/python -m benchmarks.memory --output $(BENCH)/memory.json
-	$(BIN)/python benchmarks/search_speed.py --output $(BENCH)/search_speed.json
-	$(BIN)/python benchmarks/race.py --samplers tpe random --output $(BENCH)/race.json
+	$(BIN)/python -m benchmarks.search_speed --output $(BENCH)/search_speed.json
+	$(BIN)/python -m benchmarks.race --samplers tpe random --output $(BENCH)/race.json
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

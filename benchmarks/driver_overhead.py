@@ -1,6 +1,6 @@
 """What a trial costs its driver (ask, record, tell) after 100, 1,000 and 5,000 finished trials.
 
-    python benchmarks/driver_overhead.py --samplers tpe random --output build/bench/driver_overhead.json
+    python -m benchmarks.driver_overhead --samplers tpe random --output build/bench/driver_overhead.json
 
 The whole driver runs, with its sampler, its space and its SQLite rows; only the workers are replaced, by a formula that
 answers at once, so that nothing else takes time. CPU seconds, so that other load on the machine does not count.
@@ -9,7 +9,6 @@ answers at once, so that nothing else takes time. CPU seconds, so that other loa
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -17,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from objectives.evaluator import DenseReference, Precision
+from benchmarks.results import write_results
+from objectives.evaluator import DenseReference
 from objectives.images import PreparedImages
-from objectives.metrics import Measurement
+from objectives.metrics import Measurement, Precision
 from objectives.statistics import pack, proportion_pct
 from search import Study
 from search.executors import Outcome
@@ -102,9 +102,7 @@ def main() -> None:
         for each in results
     ]
     print(tabulate(rows, ["sampler", *(f"ms at {count}" for count in options.counts), "s in all"]))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(results, indent=2) + "\n")
+    write_results(results, options.output)
 
 
 def drive(sampler: str, budget: str, n_trials: int) -> list[tuple[int, float]]:

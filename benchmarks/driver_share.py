@@ -1,6 +1,6 @@
 """How much of a search's wall time is the driver's own: asking, recording, telling.
 
-    python benchmarks/driver_share.py --trials 200 --images 512
+    python -m benchmarks.driver_share --trials 200 --images 512
 
 Prints seconds by what the driver did, and its share of the whole. Ray workers, the bundled model and images.
 """

@@ -1,6 +1,6 @@
 """What a worker and a driver keep in memory: images, kept tokens, trials.
 
-    python benchmarks/memory.py --output build/bench/memory.json
+    python -m benchmarks.memory --output build/bench/memory.json
 
 Each line is a process of its own; what is printed is how much its resident memory grew, beside what it should take.
 """
@@ -8,7 +8,6 @@ Each line is a process of its own; what is printed is how much its resident memo
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import resource
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
+
+from benchmarks.results import write_results
 
 _N_IMAGES, _N_DEPTHS = 512, 6
 
@@ -31,9 +32,7 @@ def main() -> None:
         for name, each in results.items()
     ]
     print(tabulate(rows, ["", "MB", "by size"]))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(results, indent=2) + "\n")
+    write_results(results, options.output)
 
 
 def program() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The paper's Monte-Carlo search in full: 2,000 layouts of DeiT-S on 1,024 images, which took it 3.8 hours on an A100.
 
-    python benchmarks/paper_scale.py --device cuda --output build/bench/paper_scale.json
+    python -m benchmarks.paper_scale --device cuda --output build/bench/paper_scale.json
 
 Weights and images are random, which changes no time; so nothing is raced, and every layout sees every image. Elsewhere
 than on a GPU ask for fewer: --device cpu --layouts 4 --images 64.
@@ -19,6 +19,7 @@ import numpy as np
 import timm
 import torch
 
+from benchmarks.results import write_results
 from objectives.evaluator import Evaluator
 from objectives.images import PreparedImages
 from pruning import read_architecture
@@ -87,9 +88,7 @@ def main() -> None:
     print(json.dumps(result, indent=2))
     if (options.layouts, options.images) == (2000, 1024):
         print(f"{seconds / 3600:.2f} hours; the paper's search took {_PAPER_HOURS} on an A100")
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(result, indent=2) + "\n")
+    write_results(result, options.output)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What starting from the dense model's kept tokens saves: the same candidates with and without, in turn.
 
-    python benchmarks/prefix_cache.py --candidates 40 --images 256 --output build/bench/prefix_cache.json
+    python -m benchmarks.prefix_cache --candidates 40 --images 256 --output build/bench/prefix_cache.json
 
 The candidates are a Monte-Carlo search's own proposals. One process, one thread; each candidate is measured by two
 evaluators one after the other, whose results must be equal to the last bit.
@@ -9,13 +9,13 @@ evaluators one after the other, whose results must be equal to the last bit.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 
 import torch
 from tabulate import tabulate
 
+from benchmarks.results import write_results
 from search import SearchSettings
 from search.sampler import Sampler
 from search.workbench import load
@@ -35,9 +35,7 @@ def main() -> None:
     rows = [[each["seed"], f"{each['ratio']:.2f}x", f"{each['dense_blocks']:.2f} of 12"] for each in results]
     print(tabulate(rows, ["seed", "time without / with", "blocks shared with the dense model"]))
     print(f"median of the seeds: {statistics.median(each['ratio'] for each in results):.2f}x")
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(results, indent=2) + "\n")
+    write_results(results, options.output)
 
 
 def measure(seed: int, options: argparse.Namespace) -> dict[str, float]:

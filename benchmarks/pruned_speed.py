@@ -1,6 +1,6 @@
 """Images a second of a pruned DeiT-S against the dense model, beside the speed-up that its GFLOPs promise.
 
-    python benchmarks/pruned_speed.py --rounds 5 --output build/bench/pruned_speed.json
+    python -m benchmarks.pruned_speed --rounds 5 --output build/bench/pruned_speed.json
 
 Random weights: time does not depend on them. Each round runs the dense model and every layout once, in turn; the
 ratios are medians over the rounds. The share of the stages is the time inside the pruning layers themselves.
@@ -9,7 +9,6 @@ ratios are medians over the rounds. The share of the stages is the time inside t
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
+from benchmarks.results import write_results
 from pruning import prune, read_architecture
 from pruning.backbones.vit import PrunedBlock
 from spaces import PruningConfig, RandomDrop, ZeroTPrune, dense_cost
@@ -119,9 +119,7 @@ def main() -> None:
         f"{options.model}, batch {options.batch}, {options.device}, {options.threads} threads, {options.rounds} rounds"
     )
     print(tabulate(rows, ["layout", "GFLOPs", "promised", "gained", "of promised", "stages' share"]))
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(results, indent=2) + "\n")
+    write_results(results, options.output)
 
 
 def _clock(device: str) -> Callable[[], float]:

@@ -1,6 +1,6 @@
 """What races spare and what they lose: each layout is measured twice, with its race and on all images.
 
-    python benchmarks/race.py --samplers tpe random --budgets 65% 50%:90% --output build/bench/race.json
+    python -m benchmarks.race --samplers tpe random --budgets 65% 50%:90% --output build/bench/race.json
 
 The layouts are those that a search proposes that measures all on all images. An error is a layout stopped that would
 have beaten its rival on all images. Few layouts beat their rival at all, so the rate is taken again over many random
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from tabulate import tabulate
 
+from benchmarks.results import write_results
 from objectives.metrics import Measurement
 from objectives.pareto import front
 from objectives.sequential import evidence_of_losing
@@ -51,9 +52,7 @@ def main() -> None:
                     {"sampler": sampler, "budget": budget, "seed": seed} | race(sampler, budget, seed, options)
                 )
                 print(json.dumps(results[-1]), flush=True)
-                if options.output:
-                    options.output.parent.mkdir(parents=True, exist_ok=True)
-                    options.output.write_text(json.dumps(results, indent=2) + "\n")
+                write_results(results, options.output)
     columns = ["sampler", "budget", "seed", "stopped", "images spared", "time spared", "best kept", "front kept"]
     rows = [
         [
@@ -108,7 +107,7 @@ def race(sampler_name: str, budget: str, seed: int, options: argparse.Namespace)
             if not is_stopped:
                 rivals.add(number, gflops, whole)
             if against is not None:
-                pairs.append((_outcomes(whole), unpack(against.outcomes, against.n_images), is_stopped))
+                pairs.append((whole.hits("top1_pct"), unpack(against.outcomes, against.n_images), is_stopped))
             points.append((gflops, whole.values["top1_pct"].value, is_stopped))
         told.append(Told(measured[digest][1].values["top1_pct"].value, gflops))
     return _summary(points, pairs, list(measured.values())) | _in_other_orders(pairs, options)
@@ -158,10 +157,6 @@ def _in_other_orders(
                 for seen in looks
             )
     return {"n_chances": n_chances, "error_rate": n_errors / max(1, n_chances)}
-
-
-def _outcomes(measurement: Measurement) -> NDArray[np.bool_]:
-    return unpack(measurement.outcomes["top1_pct"], measurement.n_images)
 
 
 if __name__ == "__main__":

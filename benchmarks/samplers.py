@@ -1,6 +1,6 @@
 """Which sampler, and which way into the budget: searches on ``shapes`` with all of them, over seeds.
 
-    python benchmarks/samplers.py --seeds 0 1 2 3 4 --output build/bench/samplers.json
+    python -m benchmarks.samplers --seeds 0 1 2 3 4 --output build/bench/samplers.json
 
 Every search has the same trials, images and races. Its winner is measured again in float32 on held-out images. Draws
 that miss the budget cost no measurement. Run with a share of the arms, several may run beside each other: nothing is

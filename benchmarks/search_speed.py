@@ -1,6 +1,6 @@
 """A whole search against the loop that one would write by hand, and what each part of the difference is worth.
 
-    python benchmarks/search_speed.py --output build/bench/search_speed.json
+    python -m benchmarks.search_speed --output build/bench/search_speed.json
 
 The plain loop is ``study.optimize`` of Optuna's TPE in one process with torch's default threads: each candidate is
 repaired onto the budget, and measured in float32 on all images. It has the same model, images, space, trials and seed.
@@ -25,7 +25,8 @@ import optuna
 import torch
 from tabulate import tabulate
 
-from objectives.statistics import compare_paired, unpack
+from benchmarks.results import write_results
+from objectives.statistics import compare_paired
 from pruning import pruned
 from search import Execution, SearchSettings, Study
 from search.sampler import Sampler
@@ -51,9 +52,9 @@ def main() -> None:
     for seed in options.seeds:
         results["searches"].append(compare(seed, options))
         print(json.dumps(results["searches"][-1]), flush=True)
-        _write(results, options.output)
+        write_results(results, options.output)
     results["parts"] = parts(options, results["searches"])
-    _write(results, options.output)
+    write_results(results, options.output)
     rows = [
         [
             each["seed"],
@@ -90,7 +91,6 @@ def compare(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     evaluator = bench.evaluator(held_out)
     evaluator.measure_dense()
     ours, plain = (evaluator.measure(each) for each in (parse_layout(winner.config), plain_winner))
-    outcomes = [unpack(each.outcomes["top1_pct"], each.n_images) for each in (ours, plain)]
     return {
         "seed": seed,
         "plain_s": plain_s,
@@ -106,7 +106,7 @@ def compare(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "precision": settled.precision,
         "plain_top1": plain.values["top1_pct"].value,
         "search_top1": ours.values["top1_pct"].value,
-        "difference": asdict(compare_paired(*outcomes)),
+        "difference": asdict(compare_paired(ours.hits("top1_pct"), plain.hits("top1_pct"))),
     }
 
 
@@ -228,12 +228,6 @@ def _measured_by(executor: Any, configs: list[PruningConfig]) -> float:
             executor.submit(*waiting.pop(0))
         n_done += executor.next_outcome(1.0) is not None
     return time.perf_counter() - started
-
-
-def _write(results: dict[str, Any], output: Path | None) -> None:
-    if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

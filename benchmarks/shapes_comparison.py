@@ -1,6 +1,6 @@
 """Zero-TPrune against random drop, and a search against Monte-Carlo, on ``shapes`` under one budget.
 
-    python benchmarks/shapes_comparison.py --output results.json
+    python -m benchmarks.shapes_comparison --output results.json
 
 For each seed: the paper's schedule scaled onto the budget, and random drop with the same token counts, on held-out
 images; and 200 TPE trials against 200 Monte-Carlo candidates, both repaired onto the budget and searched on the same
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from objectives.metrics import Measurement
-from objectives.statistics import compare_paired, unpack
+from objectives.statistics import compare_paired
 from search import Execution, SearchSettings, Study
 from search.workbench import Workbench, load
 from spaces import PruningConfig, RandomDrop, ZeroTPrune, parse_space
@@ -144,8 +144,7 @@ def described(measurement: Measurement) -> dict[str, Any]:
 
 def difference(first: Measurement, second: Measurement) -> dict[str, Any]:
     """Give the paired difference, first minus second."""
-    outcomes = (unpack(each.outcomes["top1_pct"], each.n_images) for each in (first, second))
-    return asdict(compare_paired(*outcomes))
+    return asdict(compare_paired(first.hits("top1_pct"), second.hits("top1_pct")))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch.nn import functional
 
 from objectives.cost import count_macs
 from objectives.images import PreparedImages
-from objectives.metrics import Measurement
+from objectives.metrics import Measurement, Precision
 from objectives.prefix import DensePrefix, prefix_bytes
 from objectives.statistics import Estimate, pack, proportion_pct
 from pruning.apply import Pruning, pruned, read_architecture
@@ -26,10 +25,9 @@ from pruning.models import LoadedModel
 from pruning.preprocessing import Preprocessing
 from spaces import PrunefrontError, PruningConfig, dense_cost
 
-__all__ = ["CostsDisagree", "DenseReference", "Evaluator", "Hits", "NonFiniteOutputs", "Precision"]
+__all__ = ["CostsDisagree", "DenseReference", "Evaluator", "Hits", "NonFiniteOutputs"]
 
 Hits = Mapping[str, NDArray[np.bool_]]
-Precision = Literal["float32", "bfloat16", "float16"]
 
 _CARD_SHARE = 4  # of a GPU's memory, at most a quarter for the images
 
@@ -47,6 +45,14 @@ class DenseReference:
     """What the dense model said of the images: (n_images, n_classes) logits, float32."""
 
     logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """The dense model's outputs, and the class that it chose for each image, taken once for all looks of all races."""
+
+    logits: Tensor
+    classes: NDArray[np.int64]
 
 
 class Evaluator:
@@ -89,7 +95,7 @@ class Evaluator:
         self._preprocessing = preprocessing
         self._device = torch.device(device)
         self._architecture = read_architecture(model, name)
-        self._reference: Tensor | None = None
+        self._reference: _Reference | None = None
         self._pixels_on_card = self._on_card(images)
         self._prefix = DensePrefix(prefix_bytes(self._architecture, len(images)), cache_bytes)
 
@@ -144,7 +150,8 @@ class Evaluator:
 
     def compare_with(self, reference: DenseReference) -> None:
         """Take the dense model's outputs from elsewhere, instead of computing them again."""
-        self._reference = torch.tensor(reference.logits)
+        logits = torch.tensor(reference.logits)
+        self._reference = _Reference(logits, logits.argmax(dim=1).numpy())
 
     def measure(self, config: PruningConfig, stop: Callable[[Hits], bool] | None = None) -> Measurement:
         """Measure one layout on all images, or on the first batches until it is told to stop.
@@ -164,7 +171,7 @@ class Evaluator:
             CostsDisagree: what ran is not what the closed form says.
         """
         expected = config.cost(self._architecture)
-        started, said = time.perf_counter(), []
+        started, said, chosen = time.perf_counter(), [], np.empty(0, dtype=np.int64)
         with closing(self._run(config)) as batches:
             for logits, tokens in batches:
                 if tokens != expected.tokens_per_block:
@@ -173,11 +180,11 @@ class Evaluator:
                         f"for {config!r}"
                     )
                 said.append(logits)
-                n_seen = sum(map(len, said))
-                if stop is not None and n_seen < len(self.images) and stop(self._hits(torch.cat(said))):
+                chosen = np.concatenate((chosen, logits.argmax(dim=1).numpy()))
+                if stop is not None and len(chosen) < len(self.images) and stop(self._hits(chosen)):
                     break
         seconds = time.perf_counter() - started
-        if n_seen == len(self.images):
+        if len(chosen) == len(self.images):
             self._require_counted(config, expected.macs)
         return self._measurement(torch.cat(said), expected.macs, expected.tokens_per_block, seconds)
 
@@ -244,26 +251,25 @@ class Evaluator:
             )
         return logits.float().cpu()
 
-    def _hits(self, logits: Tensor) -> Hits:
-        """Say of the first images, those of (n_seen, n_classes) logits, which count for each metric."""
-        chosen = logits.argmax(dim=1).numpy()
+    def _hits(self, chosen: NDArray[np.int64]) -> Hits:
+        """Say of the first images, for which (n_seen,) classes were chosen, which count for each metric."""
         hits: dict[str, NDArray[np.bool_]] = {}
         if self.images.has_labels:
             hits["top1_pct"] = chosen == self.images.labels[: len(chosen)]
-        hits["agreement_pct"] = chosen == self._dense(len(chosen)).argmax(dim=1).numpy()
+        hits["agreement_pct"] = chosen == self._known_reference().classes[: len(chosen)]
         return hits
 
-    def _dense(self, n_images: int) -> Tensor:
+    def _known_reference(self) -> _Reference:
         if self._reference is None:
             raise RuntimeError("the dense model must be measured, or its outputs given, before any layout")
-        return self._reference[:n_images]
+        return self._reference
 
     def _measurement(self, logits: Tensor, macs: int, tokens: tuple[int, ...], seconds: float) -> Measurement:
-        hits = self._hits(logits)
+        hits = self._hits(logits.argmax(dim=1).numpy())
         values = {name: proportion_pct(int(hit.sum()), hit.size) for name, hit in hits.items()}
         divergence = functional.kl_div(
             logits.double().log_softmax(dim=1),
-            self._dense(len(logits)).double().log_softmax(dim=1),
+            self._known_reference().logits[: len(logits)].double().log_softmax(dim=1),
             reduction="none",
             log_target=True,
         ).sum(dim=1)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-from objectives.statistics import Estimate
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["METRICS", "Measurement", "Metric"]
+from objectives.statistics import Estimate, unpack
+
+__all__ = ["METRICS", "Measurement", "Metric", "Precision"]
+
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,15 @@ class Measurement:
     macs: int
     tokens_per_block: tuple[int, ...]
     seconds: float
-    precision: str = "float32"
+    precision: Precision = "float32"
+
+    def hits(self, metric: str, n_first: int | None = None) -> NDArray[np.bool_]:
+        """Say of each image, or of the first ``n_first``, whether it counts for a metric that is a share of images.
+
+        Raises:
+            KeyError: the metric is no such share, or was not measured.
+        """
+        return unpack(self.outcomes[metric], self.n_images if n_first is None else n_first)
 
     @property
     def gflops(self) -> float:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from objectives.evaluator import DenseReference, Evaluator, Precision
-from objectives.metrics import METRICS, Measurement
+from objectives.evaluator import DenseReference, Evaluator
+from objectives.metrics import METRICS, Measurement, Precision
 from search.executors import LocalExecutor
 from search.sampler import Sampler
 from search.workbench import Workbench

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from objectives.metrics import Precision
 from spaces import InvalidInput
 from spaces.errors import describe_problems
 from spaces.problem import BudgetBy
@@ -20,7 +21,6 @@ _GPU_WORKERS = 8  # as many as most machines have
 _LEARN_FROM_REJECTED = ("tpe", "nsga2")
 BEST_SAMPLER = "tpe"  # of benchmarks/samplers.py; see docs/search.md
 SamplerName = Literal["auto", "random", "tpe", "nsga2", "gp"]
-Precision = Literal["float32", "bfloat16", "float16"]  # as objectives.evaluator has it, without its torch
 _USUAL_BATCH = 64
 Positive = Annotated[int, Field(ge=1)]
 
@@ -114,8 +114,8 @@ class SearchSettings(MeasuringSettings):
         look_ahead: proposals made before the first result is told. With the seed it decides every proposal, so
             that their sequence is the same for any number of workers up to it. ``auto`` takes twice as many as this
             machine has workers for: fewer leave workers idle, and with more TPE knows less of what it proposes after.
-        race_error: how often, at most, a candidate may be measured no further that would have beaten the best one at
-            no greater cost; ``None`` measures every candidate on all images.
+        race_error: how often, at most, a candidate may be measured no further that would have beaten its rival, see
+            ``search.racing``; ``None`` measures every candidate on all images.
         expect_top1: what the dense model should reach, in percent; a search on a broken set-up is refused.
     """
 

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import torch
 
-from objectives.evaluator import DenseReference, Evaluator, Precision
+from objectives.evaluator import DenseReference, Evaluator
 from objectives.images import PreparedImages
-from objectives.metrics import Measurement
+from objectives.metrics import Measurement, Precision
 from search.racing import Race
 from spaces import PruningConfig
 

@@ -156,14 +156,11 @@ class SearchLoop:
 
     def _record(self, outcome: Outcome) -> None:
         number, measurement = outcome.number, outcome.measurement
-        study_id, worker = self._study.id, outcome.worker
         with self._timed("recording"):
-            if measurement is None:
-                self._store.fail_trial(study_id, number, outcome.error or "", outcome.traceback, worker)
-            elif outcome.lost_to is not None:
-                self._store.stop_trial(study_id, number, measurement, outcome.lost_to, worker)
+            if measurement is not None:
+                self._store.finish_trial(self._study.id, number, measurement, outcome.worker, lost_to=outcome.lost_to)
             else:
-                self._store.finish_trial(study_id, number, measurement, worker)
+                self._store.fail_trial(self._study.id, number, outcome.error or "", outcome.traceback, outcome.worker)
         self._settle(number, measurement, outcome.lost_to)
         for duplicate in self._duplicates[number]:
             self._finish_duplicate(duplicate, number)
@@ -174,14 +171,12 @@ class SearchLoop:
             )
 
     def _finish_duplicate(self, number: int, earlier: int) -> None:
-        outcome, rival = self._outcomes[earlier], self._lost_to.get(earlier)
+        outcome = self._outcomes[earlier]
         with self._timed("recording"):
-            if outcome is None or outcome.value is None:
-                self._store.fail_trial(self._study.id, number, f"equal to trial {earlier}, which failed", "", None)
-            elif rival is not None:
-                self._store.stop_trial(self._study.id, number, None, rival, None)
+            if outcome is not None and outcome.value is not None:
+                self._store.finish_trial(self._study.id, number, None, None, lost_to=self._lost_to.get(earlier))
             else:
-                self._store.finish_trial(self._study.id, number, None, None)
+                self._store.fail_trial(self._study.id, number, f"equal to trial {earlier}, which failed", "", None)
         self._settle_duplicate(number, earlier)
 
     def _settle_duplicate(self, number: int, earlier: int) -> None:

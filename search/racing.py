@@ -119,6 +119,6 @@ class Rivals:
         was measured.
         """
         whole = self._runners[rival]
-        seen = unpack(measurement.outcomes[self._metric], measurement.n_images)
-        of_rival = unpack(whole.measurement.outcomes[self._metric], measurement.n_images)
+        seen = measurement.hits(self._metric)
+        of_rival = whole.measurement.hits(self._metric, measurement.n_images)
         return whole.value + 100 * float(seen.mean() - of_rival.mean())

@@ -10,9 +10,9 @@ from functools import cached_property, partial
 import torch
 
 from objectives.datasets import find_images
-from objectives.evaluator import Evaluator, Precision
+from objectives.evaluator import Evaluator
 from objectives.images import ImageSource, ListedImage, PreparedImages, prepare, stratified_order
-from objectives.metrics import METRICS
+from objectives.metrics import METRICS, Precision
 from objectives.prefix import prefix_bytes
 from pruning.models import LoadedModel, load_model
 from search.config import DataSettings, Execution, ModelSettings, SearchSettings

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from objectives.evaluator import DenseReference, Evaluator, Precision
+from objectives.evaluator import DenseReference, Evaluator
 from objectives.images import PreparedImages
-from objectives.metrics import Measurement
+from objectives.metrics import Measurement, Precision
 from pruning.models import LoadedModel
 from search.allocation import keep_freed_memory
 from search.executors import Outcome, measure_safely

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives.metrics import METRICS, Measurement
-from objectives.statistics import PairedComparison, compare_paired, unpack
+from objectives.statistics import PairedComparison, compare_paired
 from spaces import Architecture, Budget, InvalidInput
 from storage.export import layout_of, write_layout
 from storage.records import MeasurementKind, StudyRecord, StudyState, TrialRecord, TrialState
@@ -115,8 +115,7 @@ class RememberedStudy:
             if one is None or two is None or one.image_list_hash != two.image_list_hash:
                 continue
             if metric in one.outcomes and metric in two.outcomes:
-                outcomes = (unpack(each.outcomes[metric], each.n_images) for each in (one, two))
-                return compare_paired(*outcomes), kind
+                return compare_paired(one.hits(metric), two.hits(metric)), kind
         raise InvalidInput(
             f"{first} and {second} cannot be compared: both must be complete, and measured on the same images"
         )

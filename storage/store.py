@@ -144,29 +144,25 @@ class Store:
                 attempts=trials.c.attempts + 1,
             )
 
-    def finish_trial(self, study_id: int, number: int, measurement: Measurement | None, worker: str | None) -> None:
+    def finish_trial(
+        self,
+        study_id: int,
+        number: int,
+        measurement: Measurement | None,
+        worker: str | None,
+        *,
+        lost_to: int | None = None,
+    ) -> None:
         """Complete a trial with its measurement; ``None`` for a duplicate, which shares an earlier one's.
 
-        Raises:
-            StudyOwned: the trial is finished already, by another driver.
-        """
-        with self._driving(study_id) as connection:
-            self._finish(connection, study_id, number, state=TrialState.COMPLETE, worker=worker)
-            if measurement is not None:
-                rows.insert_measurement(connection, study_id, number, MeasurementKind.SEARCH, measurement)
-
-    def stop_trial(
-        self, study_id: int, number: int, measurement: Measurement | None, rival: int, worker: str | None
-    ) -> None:
-        """Record a trial that lost its race against ``rival``, with what was measured until then.
-
-        ``None`` is for a duplicate, which shares an earlier one's measurement.
+        A trial that lost its race against trial ``lost_to`` is stopped instead, with what was measured until then.
 
         Raises:
             StudyOwned: the trial is finished already, by another driver.
         """
+        state = TrialState.COMPLETE if lost_to is None else TrialState.STOPPED
         with self._driving(study_id) as connection:
-            self._finish(connection, study_id, number, state=TrialState.STOPPED, rival=rival, worker=worker)
+            self._finish(connection, study_id, number, state=state, rival=lost_to, worker=worker)
             if measurement is not None:
                 rows.insert_measurement(connection, study_id, number, MeasurementKind.SEARCH, measurement)
 

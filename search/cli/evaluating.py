@@ -46,7 +46,7 @@ def evaluate(config: Path, as_json: bool, **options: Any) -> None:
     measuring = MeasuringSettings.parse(measuring_settings(options))
     from dashboard.words import comparison_line, measurement_line
     from objectives.evaluator import Evaluator
-    from objectives.statistics import compare_paired, unpack
+    from objectives.statistics import compare_paired
     from search.executors import LocalExecutor
     from search.workbench import open_data, open_model, require_device, take_images
     from storage.export import measurement_values
@@ -65,8 +65,7 @@ def evaluate(config: Path, as_json: bool, **options: Any) -> None:
         measured = executor.measure(layout)
     metric = "top1" if images.has_labels else "agreement"
     name = f"{metric}_pct"
-    pair = [unpack(each.outcomes[name], each.n_images) for each in (measured, dense)]
-    comparison = compare_paired(*pair)
+    comparison = compare_paired(measured.hits(name), dense.hits(name))
     if as_json:
         print_json(
             {

@@ -235,8 +235,8 @@ def test_a_stopped_trial_keeps_what_it_was_measured_on_and_its_rival(store, stud
     for number in range(3):
         store.add_trial(study.id, new_trial(number, duplicate_of=1 if number == 2 else None))
     store.start_trial(study.id, 1)
-    store.stop_trial(study.id, 1, measurement(5, n_images=16), 0, "worker")
-    store.stop_trial(study.id, 2, None, 0, None)
+    store.finish_trial(study.id, 1, measurement(5, n_images=16), "worker", lost_to=0)
+    store.finish_trial(study.id, 2, None, None, lost_to=0)
     _, stopped, duplicate = store.trials(study.id)
     assert stopped.state is duplicate.state is TrialState.STOPPED
     assert stopped.state.is_finished
