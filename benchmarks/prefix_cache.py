@@ -64,7 +64,7 @@ def measure(seed: int, options: argparse.Namespace) -> dict[str, float]:
             raise RuntimeError(f"the results of {config!r} differ with kept tokens: this is a defect")
         seconds["without"] += plain.seconds
         seconds["kept"] += quick.seconds
-        n_dense += min(stage.after for stage in config.stages(bench.architecture) if stage.n_out < stage.n_in) - 1
+        n_dense += min(stage.block for stage in config.stages(bench.architecture) if stage.n_out < stage.n_in) - 1
     return {
         "seed": seed,
         "ratio": seconds["without"] / seconds["kept"],

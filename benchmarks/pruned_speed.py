@@ -18,11 +18,12 @@ from typing import Any
 import timm
 import torch
 from tabulate import tabulate
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.results import write_results
 from pruning import prune, read_architecture
 from pruning.backbones.vit import PrunedBlock
+from pruning.reduction import Reduction
 from spaces import PruningConfig, RandomDrop, ZeroTPrune, dense_cost
 
 LAYOUTS: dict[str, PruningConfig] = {
@@ -43,12 +44,12 @@ class Timed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stage, name)
 
-    def __call__(self, trace: Any) -> Tensor:
+    def __call__(self, trace: Any) -> Reduction | None:
         """Run the layer, timed."""
         started = self._clock()
-        kept: Tensor = self._stage(trace)
+        reduction: Reduction | None = self._stage(trace)
         self.seconds += self._clock() - started
-        return kept
+        return reduction
 
 
 def main() -> None:
@@ -136,7 +137,7 @@ def _clock(device: str) -> Callable[[], float]:
 def _timed_stages(model: Any, clock: Callable[[], float]) -> list[Timed]:
     stages = []
     for block in model.blocks:
-        if isinstance(block, PrunedBlock):
+        if isinstance(block, PrunedBlock) and block.stage is not None:
             block.stage = Timed(block.stage, clock)
             stages.append(block.stage)
     return stages

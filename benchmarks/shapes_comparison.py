@@ -107,7 +107,7 @@ def fixed_layouts(bench: Workbench, seed: int, options: argparse.Namespace) -> d
     values = {f"keep_rate_{slot + 1}": rate for slot, rate in enumerate(PAPER_RATES)}
     values |= {f"s_{slot + 1}": PAPER_S for slot in range(len(PAPER_RATES))}
     paper = space.fit(values, bench.architecture, bench.problem.budget.high_gflops)
-    counts = [(stage.after, stage.n_in, stage.n_out) for stage in paper.stages(bench.architecture)]
+    counts = [(stage.block, stage.n_in, stage.n_out) for stage in paper.stages(bench.architecture)]
     # Half a token more, so that no rounding error takes the last one away.
     random_drop = RandomDrop(
         after=tuple(after for after, _, _ in counts),

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from pruning.backbones import vit
+from pruning.passage import Passage
 from pruning.random_drop import random_drop_stages
+from pruning.reduction import Reduction
 from pruning.stage import PruningStage
 from pruning.zero_tprune import zero_tprune_stages
 from spaces import Architecture, InvalidInput, PruningConfig, UnsupportedModel, parse_layout, read_layout
@@ -47,9 +49,9 @@ class Pruning:
         image_ids: names the images of the next batch, (batch,) int64, for methods that draw at random. ``None``
             counts them from 0 in each batch.
         n_dense_blocks: blocks that run as in the dense model, before the first with a pruning layer behind it.
-        trace: whether to keep ``kept``.
-        kept: with ``trace``, for each pruning layer of the last batch the positions, in the model's patch grid,
-            of the patches that stayed: (batch, n_out).
+        trace: whether to keep ``owners``.
+        owners: with ``trace``, for the block of each pruning layer and the last batch, (batch, n_patch): which token
+            behind that layer holds each patch of the model's grid; -1 for none, since it was dropped.
     """
 
     def __init__(self, config: PruningConfig, architecture: Architecture, *, trace: bool = False) -> None:
@@ -58,7 +60,8 @@ class Pruning:
         self.image_ids: Tensor | None = None
         self.n_dense_blocks = architecture.depth
         self.trace = trace
-        self.kept: dict[int, Tensor] = {}
+        self.owners: dict[int, Tensor] = {}
+        self._passage: Passage | None = None
         self._n_kept: dict[int, int] = {}
 
     @property
@@ -70,20 +73,34 @@ class Pruning:
             n_patch = self._n_kept.get(number, n_patch)
         return tuple(counts)
 
-    def ids_of(self, x: Tensor) -> Tensor:
-        """Name the images of a batch of (batch, n_token, dim) tokens."""
+    def passage(self, number: int, x: Tensor) -> Passage:
+        """Give the way of the batch of (batch, n_token, dim) tokens that enters block ``number``.
+
+        The first block that is not as in the dense model begins a new one.
+        """
+        if number == self.n_dense_blocks + 1:
+            self._passage = Passage(self._ids_of(x), self.architecture.n_prefix)
+        if self._passage is None:
+            raise RuntimeError(f"block {number} ran before block {self.n_dense_blocks + 1} did")
+        return self._passage
+
+    def note(self, stage: PruningStage, reduction: Reduction) -> None:
+        """Take down what a pruning layer did."""
+        self._n_kept[stage.block] = reduction.n_out
+        if self.trace:
+            owners = reduction.owners()
+            earlier = [block for block in self.owners if block < stage.block]
+            if earlier:
+                before = self.owners[max(earlier)]
+                owners = torch.where(before < 0, before, owners.gather(1, before.clamp(min=0)))
+            self.owners[stage.block] = owners
+
+    def _ids_of(self, x: Tensor) -> Tensor:
         if self.image_ids is None:
             return torch.arange(x.shape[0], device=x.device)
         if self.image_ids.shape != x.shape[:1]:
             raise InvalidInput(f"image_ids must name {x.shape[0]} images, got shape {tuple(self.image_ids.shape)}")
         return self.image_ids.to(x.device)
-
-    def note(self, stage: PruningStage, kept: Tensor) -> None:
-        """Take down what a pruning layer kept."""
-        self._n_kept[stage.after] = kept.shape[1]
-        if self.trace:
-            earlier = [after for after in self.kept if after < stage.after]
-            self.kept[stage.after] = self.kept[max(earlier)].gather(1, kept) if earlier else kept
 
 
 @contextmanager
@@ -93,7 +110,7 @@ def pruned(model: nn.Module, config: Layout, *, trace: bool = False) -> Iterator
     Args:
         model: a timm vision transformer, see docs/models.md.
         config: a layout, its plain values, or the path of a layout file.
-        trace: keep the positions of the tokens that stay, in ``Pruning.kept``.
+        trace: keep which token holds each patch, in ``Pruning.owners``.
 
     Raises:
         UnsupportedModel: the model cannot be pruned, or not by this method.
@@ -135,19 +152,19 @@ def _put_stages(model: Any, pruning: Pruning) -> dict[int, nn.Module]:
     config, architecture = pruning.config, pruning.architecture
     if any(isinstance(block, vit.PrunedBlock) for block in model.blocks):
         raise InvalidInput(f"{architecture.name} is pruned already: leave its pruned(), or load the model anew")
-    stages = _STAGES[config.method](config, architecture)
-    replaced: dict[int, nn.Module] = {}
-    for stage in stages:
-        if stage.after == architecture.depth:
-            warnings.warn(
-                f"pruning after block {stage.after}, the last, saves nothing but the final norm", stacklevel=3
-            )
-        index = stage.after - 1
-        replaced[index] = model.blocks[index]
-        model.blocks[index] = vit.PrunedBlock.around(
-            model.blocks[index], stage, architecture.n_prefix, image_ids=pruning.ids_of, report=pruning.note
+    stages = {stage.block: stage for stage in _STAGES[config.method](config, architecture)}
+    first = min(stages, default=architecture.depth + 1)
+    if stages and max(stages) == architecture.depth and stages[architecture.depth].where == "after":
+        warnings.warn(
+            f"pruning after block {architecture.depth}, the last, saves nothing but the final norm", stacklevel=3
         )
-    pruning.n_dense_blocks = min(replaced, default=architecture.depth)
+    follows = any(stage.counts_sizes for stage in stages.values())
+    numbers = range(first, architecture.depth + 1) if follows else stages
+    replaced: dict[int, nn.Module] = {}
+    for number in numbers:
+        replaced[number - 1] = model.blocks[number - 1]
+        model.blocks[number - 1] = vit.PrunedBlock.around(model.blocks[number - 1], number, stages.get(number), pruning)
+    pruning.n_dense_blocks = first - 1
     return replaced
 
 

@@ -32,12 +32,13 @@ class AttentionMaps:
         return AttentionMaps(*(each.float() if each.element_size() < 4 else each for each in maps))
 
 
-def attend(attention: Attention, x: Tensor) -> tuple[Tensor, AttentionMaps]:
+def attend(attention: Attention, x: Tensor, key_bias: Tensor | None = None) -> tuple[Tensor, AttentionMaps]:
     """Run a timm attention module with its matrix in the open, where fused attention would hide it.
 
     Args:
         attention: the module; its norms, gate, dropouts and projection are all applied.
         x: (batch, n_token, dim), already normalised by the block.
+        key_bias: (batch, 1, 1, n_token), added to the logits.
 
     Returns:
         The module's output, equal to its own forward up to rounding, and what it computed on the way.
@@ -46,7 +47,8 @@ def attend(attention: Attention, x: Tensor) -> tuple[Tensor, AttentionMaps]:
     packed = attention.qkv(x).reshape(batch, n_token, 3, attention.num_heads, attention.head_dim)
     query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
     query, key = attention.q_norm(query), attention.k_norm(key)
-    weights = ((query * attention.scale) @ key.transpose(-2, -1)).softmax(dim=-1)
+    logits = (query * attention.scale) @ key.transpose(-2, -1)
+    weights = (logits if key_bias is None else logits + key_bias).softmax(dim=-1)
     mixed = attention.attn_drop(weights) @ value
     out = attention.norm(mixed.transpose(1, 2).reshape(batch, n_token, attention.attn_dim))
     if attention.gate is not None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
+from pruning.reduction import Keep
 from pruning.stage import BlockTrace, PruningStage
 from pruning.tokens import sorted_top, uniform_scores
 from spaces import Architecture, RandomDrop, StageCost
+from spaces.cost import Where
 
 __all__ = ["RandomDropPruning", "random_drop_stages"]
 
@@ -20,14 +20,16 @@ def random_drop_stages(config: RandomDrop, architecture: Architecture) -> list[P
 class RandomDropPruning:
     """One pruning layer: keeps patches drawn uniformly without replacement, for each image its own."""
 
+    where: Where = "after"
     needs_attention = False
+    counts_sizes = False
 
     def __init__(self, seed: int, plan: StageCost) -> None:
         self.seed = seed
         self.plan = plan
-        self.after = plan.after
+        self.block = plan.block
 
-    def __call__(self, trace: BlockTrace) -> Tensor:
-        """Give the positions of the patches that stay: (batch, plan.n_out), ascending."""
-        scores = uniform_scores(trace.image_ids, self.plan.n_in, seed=self.seed, layer=self.after)
-        return sorted_top(scores, self.plan.n_out)
+    def __call__(self, trace: BlockTrace) -> Keep:
+        """Keep ``plan.n_out`` patches."""
+        scores = uniform_scores(trace.passage.image_ids, self.plan.n_in, seed=self.seed, layer=self.block)
+        return Keep(sorted_top(scores, self.plan.n_out), self.plan.n_in)

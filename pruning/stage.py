@@ -8,37 +8,54 @@ from typing import Protocol
 from torch import Tensor
 
 from pruning.attention import AttentionMaps
+from pruning.passage import Passage
+from pruning.reduction import Reduction
+from spaces.cost import Where
 
-__all__ = ["BlockTrace", "PruningStage"]
+__all__ = ["BlockTrace", "Pruned", "PruningStage"]
 
 
 @dataclass(frozen=True)
 class BlockTrace:
-    """One block's work on one batch, as a pruning layer behind it sees it.
+    """One block's work on one batch, as a pruning layer at it sees it.
 
     Attributes:
         x_pre: (batch, n_token, dim), what entered the block.
-        x: (batch, n_token, dim), what left it.
+        x: (batch, n_token, dim), what is reduced: what left the block or, inside it, what left its attention.
         maps: its attention; ``None`` unless the stage asked for it.
-        image_ids: (batch,), int64, names each image for methods that draw at random.
+        passage: what is remembered of the batch since it entered the first block that is not as in the dense model.
     """
 
     x_pre: Tensor
     x: Tensor
     maps: AttentionMaps | None
-    image_ids: Tensor
+    passage: Passage
 
 
 class PruningStage(Protocol):
-    """Chooses, behind one block, the patch tokens that stay.
+    """Decides, at one block, what becomes of the patch tokens.
 
     Attributes:
-        after: blocks executed before it.
+        block: the block's number, from 1.
+        where: ``after`` the block or ``inside`` it, between attention and MLP.
         needs_attention: whether its block must show its attention matrix, which rules out fused attention.
+        counts_sizes: whether later blocks attend to a token by the patches that it stands for.
     """
 
-    after: int
+    block: int
+    where: Where
     needs_attention: bool
+    counts_sizes: bool
 
-    def __call__(self, trace: BlockTrace) -> Tensor:
-        """Give the positions of the patches that stay: (batch, n_out), ascending, among the patches that entered."""
+    def __call__(self, trace: BlockTrace) -> Reduction | None:
+        """Give what becomes of the patches that entered; ``None`` where the stage only looks."""
+
+
+class Pruned(Protocol):
+    """What the blocks of a pruned model have in common."""
+
+    def passage(self, number: int, x: Tensor) -> Passage:
+        """Give the way of the batch of (batch, n_token, dim) tokens that enters block ``number``."""
+
+    def note(self, stage: PruningStage, reduction: Reduction) -> None:
+        """Take down what a pruning layer did."""

@@ -17,10 +17,12 @@ from pruning.importance import (
     sharpen,
     weighted_page_rank,
 )
+from pruning.reduction import Keep
 from pruning.similarity import most_similar, split_by_rank
 from pruning.stage import BlockTrace, PruningStage
 from pruning.tokens import all_tokens, gather_tokens, sorted_top, uniform_scores
 from spaces import Architecture, ZeroTPrune, ZeroTPruneStage
+from spaces.cost import Where
 
 __all__ = ["ZeroTPrunePruning", "zero_tprune_stages"]
 
@@ -37,15 +39,21 @@ class ZeroTPrunePruning:
     In order I-S the page rank comes first, and its ranking guides the removal.
     """
 
+    where: Where = "after"
     needs_attention = True
+    counts_sizes = False
 
     def __init__(self, config: ZeroTPrune, plan: ZeroTPruneStage, n_prefix: int) -> None:
         self.config = config
         self.plan = plan
         self.n_prefix = n_prefix
-        self.after = plan.after
+        self.block = plan.block
 
-    def __call__(self, trace: BlockTrace) -> Tensor:
+    def __call__(self, trace: BlockTrace) -> Keep:
+        """Keep ``plan.n_out`` patches."""
+        return Keep(self._kept(trace), self.plan.n_in)
+
+    def _kept(self, trace: BlockTrace) -> Tensor:
         """Give the positions of the patches that stay: (batch, plan.n_out), ascending."""
         if trace.maps is None:
             raise RuntimeError("Zero-TPrune needs its block's attention, and the block did not keep it")
@@ -79,7 +87,7 @@ class ZeroTPrunePruning:
         config = self.config
         drawn = None
         if config.partition == "random":
-            drawn = uniform_scores(trace.image_ids, positions.shape[1], seed=config.seed, layer=self.after)
+            drawn = uniform_scores(trace.passage.image_ids, positions.shape[1], seed=config.seed, layer=self.block)
         a, b = split_by_rank(importance, config.partition, drawn)
         features = gather_tokens(self._features(trace), positions)
         removed = most_similar(a, b, features, config.similarity, self.plan.n_similar)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from spaces.architecture import Architecture
 
-__all__ = ["LAYER_NORM_COST", "BlockCost", "Cost", "StageCost", "cost_of", "dense_cost"]
+__all__ = ["LAYER_NORM_COST", "BlockCost", "Cost", "StageCost", "Where", "cost_of", "dense_cost"]
 
 LAYER_NORM_COST = 5  # per element; fvcore's convention
+
+Where = Literal["after", "inside"]
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,18 @@ class StageCost:
     """One pruning layer as the cost sees it.
 
     Attributes:
-        after: blocks executed before it.
+        block: the number, from 1, of the block whose tokens it reduces.
         n_in: patch tokens that enter.
         n_out: patch tokens that leave.
         overhead_macs: multiply-adds of deciding which tokens leave.
+        where: ``after`` the block, or ``inside`` it: between its attention and its MLP.
     """
 
-    after: int
+    block: int
     n_in: int
     n_out: int
     overhead_macs: int = 0
+    where: Where = "after"
 
 
 @dataclass(frozen=True)
@@ -97,13 +102,15 @@ def cost_of(architecture: Architecture, stages: Sequence[StageCost]) -> Cost:
 
     Source: the formulas of fvcore 0.1.5 for linear, convolution, matmul, einsum and layer norm.
     """
-    leaves = {stage.after: stage.n_out for stage in stages}
+    by_block = {stage.block: stage for stage in stages}
     n_patch = architecture.n_patch
     blocks = []
     for number in range(1, architecture.depth + 1):
-        n_token = architecture.n_prefix + n_patch
-        blocks.append(BlockCost(number, n_token, _block_macs(architecture, n_token)))
-        n_patch = leaves.get(number, n_patch)
+        n_token = n_in_mlp = architecture.n_prefix + n_patch
+        if stage := by_block.get(number):
+            n_patch = stage.n_out
+            n_in_mlp = architecture.n_prefix + n_patch if stage.where == "inside" else n_token
+        blocks.append(BlockCost(number, n_token, _block_macs(architecture, n_token, n_in_mlp)))
     return Cost(
         stem_macs=_stem_macs(architecture),
         blocks=tuple(blocks),
@@ -112,12 +119,12 @@ def cost_of(architecture: Architecture, stages: Sequence[StageCost]) -> Cost:
     )
 
 
-def _block_macs(architecture: Architecture, n_token: int) -> int:
+def _block_macs(architecture: Architecture, n_token: int, n_in_mlp: int) -> int:
     dim, attention_dim = architecture.dim, architecture.attention_dim
     projections = 4 * n_token * dim * attention_dim  # query, key, value and output
     products = 2 * n_token**2 * attention_dim  # scores, and their product with the values
-    mlp = 2 * n_token * dim * architecture.mlp_dim
-    norms = 2 * LAYER_NORM_COST * n_token * dim
+    mlp = 2 * n_in_mlp * dim * architecture.mlp_dim
+    norms = LAYER_NORM_COST * (n_token + n_in_mlp) * dim
     if architecture.norms_query_key:
         norms += 2 * LAYER_NORM_COST * n_token * attention_dim
     return projections + products + mlp + norms

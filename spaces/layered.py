@@ -1,18 +1,27 @@
-"""Layouts that prune after a few chosen blocks, and what their settings look like in a space."""
+"""Layouts that prune at a few chosen blocks, and what their settings look like in a space."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from spaces.architecture import Architecture
 from spaces.base import PruningConfig
 from spaces.domains import FloatRange, IntRange
 from spaces.errors import InvalidInput
 
-__all__ = ["FloatSetting", "IntSetting", "LayeredConfig", "per_layer"]
+__all__ = [
+    "FloatSetting",
+    "IntSetting",
+    "LayeredConfig",
+    "PlacesSetting",
+    "PrunesAfter",
+    "PrunesInside",
+    "last_place",
+    "per_layer",
+]
 
 
 def _whole_range_as_float(setting: Any) -> Any:
@@ -23,8 +32,16 @@ def _whole_range_as_float(setting: Any) -> Any:
     return setting
 
 
+def _increasing(places: tuple[int, ...]) -> tuple[int, ...]:
+    if any(earlier >= later for earlier, later in pairwise(places)):
+        raise ValueError(f"pruning layers must be strictly increasing, got {list(places)}")
+    return places
+
+
 T = TypeVar("T")
+Places = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_increasing)]
 KeepRate = Annotated[float, Field(gt=0, le=1)]
+PlacesSetting = IntRange | tuple[int, ...] | None
 IntSetting = IntRange | int | tuple[int, ...]
 FloatSetting = Annotated[FloatRange | float | tuple[float, ...], BeforeValidator(_whole_range_as_float)]
 
@@ -39,43 +56,72 @@ def per_layer(setting: T | tuple[T, ...], index: int) -> T:
 
 
 class LayeredConfig(PruningConfig):
-    """A layout with a pruning layer after each block of ``after``.
+    """A layout with pruning layers at a few blocks.
 
     Attributes:
-        after: blocks executed before each pruning layer, increasing, from 1 to the model's depth.
         keep_rate: patch tokens kept of those that enter, for each pruning layer; above 0, at most 1.
         min_tokens: patch tokens that always remain.
     """
 
-    after: tuple[Annotated[int, Field(ge=1)], ...]
     keep_rate: tuple[KeepRate, ...]
     min_tokens: Annotated[int, Field(ge=1)] = 1
 
-    @field_validator("after")
-    @classmethod
-    def _increasing(cls, after: tuple[int, ...]) -> tuple[int, ...]:
-        if any(earlier >= later for earlier, later in pairwise(after)):
-            raise ValueError(f"pruning layers must be strictly increasing, got {list(after)}")
-        return after
+    places_name: ClassVar[str]
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The numbers, from 1, of the blocks with a pruning layer."""
+        places: tuple[int, ...] = getattr(self, self.places_name)
+        return places
 
     @model_validator(mode="after")
     def _one_value_a_layer(self) -> LayeredConfig:
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if isinstance(value, tuple) and len(value) != len(self.after):
+            if isinstance(value, tuple) and len(value) != len(self.places):
                 raise ValueError(
-                    f"{name} must give one value for each of the {len(self.after)} pruning layers, got {list(value)}"
+                    f"{name} must give one value for each of the {len(self.places)} pruning layers, got {list(value)}"
                 )
         return self
 
     def check_layers(self, architecture: Architecture) -> None:
-        """Refuse to prune after a block which the model does not have.
+        """Refuse to prune at a block which the model does not have.
 
         Raises:
             InvalidInput: naming the layer and the model's depth.
         """
-        if self.after and self.after[-1] > architecture.depth:
+        if self.places and self.places[-1] > architecture.depth:
+            most = last_place(self.places_name, architecture)
             raise InvalidInput(
-                f"the layout prunes after block {self.after[-1]}, but {architecture.name} has only "
-                f"{architecture.depth} blocks: use layers from 1 to {architecture.depth - 1}"
+                f"the layout prunes {self.places_name} block {self.places[-1]}, but {architecture.name} has only "
+                f"{architecture.depth} blocks: use layers from 1 to {most}"
             )
+
+
+class PrunesAfter(LayeredConfig):
+    """A layout with pruning layers behind blocks.
+
+    Attributes:
+        after: blocks executed before each pruning layer, increasing, from 1 to the model's depth.
+    """
+
+    after: Places
+
+    places_name: ClassVar[str] = "after"
+
+
+class PrunesInside(LayeredConfig):
+    """A layout with pruning layers between the attention and the MLP of blocks.
+
+    Attributes:
+        inside: the numbers of the blocks, from 1, increasing, up to the model's depth.
+    """
+
+    inside: Places
+
+    places_name: ClassVar[str] = "inside"
+
+
+def last_place(places_name: str, architecture: Architecture) -> int:
+    """Give the last block at which pruning is worth while: behind the last one it saves the final norm alone."""
+    return architecture.depth - 1 if places_name == "after" else architecture.depth

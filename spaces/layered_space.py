@@ -20,10 +20,10 @@ from spaces.base import SearchSpace
 from spaces.domains import Choice, FloatRange, IntRange, Parameter, ParameterValue, bounds, value_in
 from spaces.errors import BudgetUnsatisfiable, InvalidInput
 from spaces.layer_draw import LayerDraw, spread_out
-from spaces.layered import FloatSetting, LayeredConfig, per_layer
+from spaces.layered import FloatSetting, LayeredConfig, PlacesSetting, last_place, per_layer
 from spaces.repair import smallest_power_that_fits, to_the_power
 
-__all__ = ["LayeredSpace"]
+__all__ = ["LayeredSpace", "SpaceAfter", "SpaceInside"]
 
 _DIGITS = 10_000  # a repaired rate is rounded down to four
 
@@ -33,16 +33,15 @@ class LayeredSpace(SearchSpace):
 
     Attributes:
         n_layers: pruning layers.
-        after: where they may lie; by default anywhere between the model's blocks. A list fixes them.
         keep_rate: patch tokens kept of those that enter a layer.
         min_tokens: patch tokens that always remain.
     """
 
     n_layers: IntRange | int = IntRange(low=3, high=6)
-    after: IntRange | tuple[int, ...] | None = None
     keep_rate: FloatSetting = FloatRange(low=0.3, high=1.0)
     min_tokens: int = 1
 
+    places_name: ClassVar[str]  # of the setting that says where they may lie
     layer_settings: ClassVar[tuple[str, ...]] = ()  # drawn once for each slot, beside the keep rate
     layout_settings: ClassVar[tuple[str, ...]] = ()  # drawn once for the layout
     count_settings: ClassVar[tuple[str, ...]] = ()  # of the layer settings, those that remove so many tokens
@@ -61,9 +60,15 @@ class LayeredSpace(SearchSpace):
             )
         return self
 
+    @property
+    def given_places(self) -> PlacesSetting:
+        """Where pruning layers may lie; ``None`` for wherever the model has blocks, a tuple where they are fixed."""
+        places: PlacesSetting = getattr(self, self.places_name)
+        return places
+
     @abstractmethod
-    def layout(self, draw: LayerDraw, after: tuple[int, ...]) -> LayeredConfig:
-        """Make the layout of the draw's first ``n_layers`` slots, which prune after the blocks ``after``."""
+    def layout(self, draw: LayerDraw, places: tuple[int, ...]) -> LayeredConfig:
+        """Make the layout of the draw's first ``n_layers`` slots, which prune at the blocks ``places``."""
 
     def narrowed(self, architecture: Architecture) -> LayeredSpace:
         """Give the part of the space that this architecture allows.
@@ -76,8 +81,8 @@ class LayeredSpace(SearchSpace):
         fewest, most = (int(end) for end in bounds(self.n_layers))
         if high > architecture.depth or not 1 <= fewest <= n_places:
             raise InvalidInput(
-                f"the space asks for {fewest} or more pruning layers after blocks {low} to {high}, but "
-                f"{architecture.name} has {architecture.depth} blocks: set n_layers and after to fit them"
+                f"the space asks for {fewest} or more pruning layers {self.places_name} blocks {low} to {high}, but "
+                f"{architecture.name} has {architecture.depth} blocks: set n_layers and {self.places_name} to fit them"
             )
         if most > n_places:
             n_layers = IntRange(low=fewest, high=n_places) if fewest < n_places else fewest
@@ -90,8 +95,8 @@ class LayeredSpace(SearchSpace):
         slots = range(1, space._n_slots + 1)
         named: list[tuple[str, Any]] = [("n_layers", space.n_layers)]
         low, high = space._places(architecture)
-        if not isinstance(space.after, tuple) and low < high:
-            named += [(f"after_{slot}", IntRange(low=low, high=high)) for slot in slots]
+        if not isinstance(space.given_places, tuple) and low < high:
+            named += [(f"{space.places_name}_{slot}", IntRange(low=low, high=high)) for slot in slots]
         for name in ("keep_rate", *space.layer_settings):
             named += [(f"{name}_{slot}", getattr(space, name)) for slot in slots]
         named += [(name, getattr(space, name)) for name in space.layout_settings]
@@ -139,11 +144,12 @@ class LayeredSpace(SearchSpace):
         return int(bounds(self.n_layers)[1])
 
     def _places(self, architecture: Architecture) -> tuple[int, int]:
-        if self.after is None:
-            return 1, architecture.depth - 1
-        if isinstance(self.after, tuple):
-            return self.after[0], self.after[-1]
-        return self.after.low, self.after.high
+        places = self.given_places
+        if places is None:
+            return 1, last_place(self.places_name, architecture)
+        if isinstance(places, tuple):
+            return places[0], places[-1]
+        return places.low, places.high
 
     def _draw(self, values: Mapping[str, ParameterValue], architecture: Architecture) -> LayerDraw:
         low, _ = self._places(architecture)
@@ -156,17 +162,17 @@ class LayeredSpace(SearchSpace):
 
         return LayerDraw(
             n_layers=int(value_in(self.n_layers, values.get("n_layers"))),
-            positions=self.after
-            if isinstance(self.after, tuple)
-            else tuple(int(values.get(f"after_{slot + 1}", low)) for slot in range(self._n_slots)),
+            positions=self.given_places
+            if isinstance(self.given_places, tuple)
+            else tuple(int(values.get(f"{self.places_name}_{slot + 1}", low)) for slot in range(self._n_slots)),
             keep_rate=of_slots("keep_rate"),
             settings={name: of_slots(name) for name in self.layer_settings}
             | {name: value_in(getattr(self, name), values.get(name)) for name in self.layout_settings},
         )
 
     def _layout(self, draw: LayerDraw, architecture: Architecture) -> LayeredConfig:
-        if isinstance(self.after, tuple):
-            return self.layout(draw, self.after)
+        if isinstance(self.given_places, tuple):
+            return self.layout(draw, self.given_places)
         low, high = self._places(architecture)
         spread = spread_out(draw.positions[: draw.n_layers], low, high)
         return self.layout(draw, tuple(max(low + index, place - draw.moved) for index, place in enumerate(spread)))
@@ -176,7 +182,7 @@ class LayeredSpace(SearchSpace):
 
     def _ever_cheaper(self, draw: LayerDraw, architecture: Architecture) -> Iterator[LayerDraw]:
         low, high = self._places(architecture)
-        moves = 0 if isinstance(self.after, tuple) else high - low
+        moves = 0 if isinstance(self.given_places, tuple) else high - low
         for n_layers in range(draw.n_layers, self._n_slots + 1):
             for moved in range(moves + 1):
                 yield replace(draw, n_layers=n_layers, moved=moved)
@@ -268,6 +274,30 @@ class LayeredSpace(SearchSpace):
             ),
             settings=settings,
         )
+
+
+class SpaceAfter(LayeredSpace):
+    """A space of layouts with pruning layers behind blocks.
+
+    Attributes:
+        after: where they may lie; by default anywhere between the model's blocks. A list fixes them.
+    """
+
+    after: PlacesSetting = None
+
+    places_name: ClassVar[str] = "after"
+
+
+class SpaceInside(LayeredSpace):
+    """A space of layouts with pruning layers between the attention and the MLP of blocks.
+
+    Attributes:
+        inside: where they may lie; by default in any block. A list fixes them.
+    """
+
+    inside: PlacesSetting = None
+
+    places_name: ClassVar[str] = "inside"
 
 
 def _end(setting: Any, end: int) -> Any:

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal
 from spaces.architecture import Architecture
 from spaces.cost import StageCost
 from spaces.layer_draw import LayerDraw
-from spaces.layered import LayeredConfig
-from spaces.layered_space import LayeredSpace
+from spaces.layered import PrunesAfter
+from spaces.layered_space import SpaceAfter
 
 __all__ = ["RandomDrop", "RandomDropSpace"]
 
 
-class RandomDrop(LayeredConfig):
+class RandomDrop(PrunesAfter):
     """A layout that keeps floor(rate * patches) tokens, drawn uniformly for each image.
 
     The draw depends on ``seed``, the image and the layer alone, never on the batch the image comes in.
@@ -32,17 +32,17 @@ class RandomDrop(LayeredConfig):
         n_patch = architecture.n_patch
         for after, rate in zip(self.after, self.keep_rate, strict=True):
             n_out = min(max(int(n_patch * rate), self.min_tokens), n_patch)
-            stages.append(StageCost(after=after, n_in=n_patch, n_out=n_out))
+            stages.append(StageCost(block=after, n_in=n_patch, n_out=n_out))
             n_patch = n_out
         return stages
 
     def effect(self, architecture: Architecture) -> dict[str, Any]:
         """Describe the layers that remove tokens, and the seed that chooses them."""
-        layers = [[s.after, s.n_in, s.n_out] for s in self.stages(architecture) if s.n_out < s.n_in]
+        layers = [[s.block, s.n_in, s.n_out] for s in self.stages(architecture) if s.n_out < s.n_in]
         return {"method": self.method, "layers": layers} | ({"seed": self.seed} if layers else {})
 
 
-class RandomDropSpace(LayeredSpace):
+class RandomDropSpace(SpaceAfter):
     """The layouts of random drop that a search may try."""
 
     method: Literal["random_drop"] = "random_drop"
@@ -50,9 +50,9 @@ class RandomDropSpace(LayeredSpace):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {}, "full": {"n_layers": {"low": 1, "high": 8}}}
 
-    def layout(self, draw: LayerDraw, after: tuple[int, ...]) -> RandomDrop:
+    def layout(self, draw: LayerDraw, places: tuple[int, ...]) -> RandomDrop:
         """Make the layout of the draw's first ``n_layers`` slots."""
         keep_rate = draw.keep_rate[: draw.n_layers]
         return RandomDrop.parse(
-            {"after": after, "keep_rate": keep_rate, "seed": self.seed, "min_tokens": self.min_tokens}
+            {"after": places, "keep_rate": keep_rate, "seed": self.seed, "min_tokens": self.min_tokens}
         )

@@ -17,8 +17,8 @@ from spaces.cost import StageCost
 from spaces.domains import Choice, FloatRange, IntRange, bounds
 from spaces.errors import UnsupportedModel
 from spaces.layer_draw import LayerDraw
-from spaces.layered import FloatSetting, IntSetting, LayeredConfig, per_layer
-from spaces.layered_space import LayeredSpace
+from spaces.layered import FloatSetting, IntSetting, PrunesAfter, per_layer
+from spaces.layered_space import LayeredSpace, SpaceAfter
 
 __all__ = ["ZeroTPrune", "ZeroTPruneSpace", "ZeroTPruneStage"]
 
@@ -47,7 +47,7 @@ class ZeroTPruneStage(StageCost):
     iterations: int = 0
 
 
-class ZeroTPrune(LayeredConfig):
+class ZeroTPrune(PrunesAfter):
     """A Zero-TPrune layout. The defaults are the paper's, for classification.
 
     Attributes:
@@ -122,7 +122,7 @@ class ZeroTPrune(LayeredConfig):
         active = [stage for stage in self.stages(architecture) if stage.n_out < stage.n_in]
         effect: dict[str, Any] = {
             "method": self.method,
-            "layers": [[stage.after, stage.n_in, stage.n_out, stage.n_similar, stage.iterations] for stage in active],
+            "layers": [[stage.block, stage.n_in, stage.n_out, stage.n_similar, stage.iterations] for stage in active],
         }
         if not active:
             return effect
@@ -162,7 +162,7 @@ class ZeroTPrune(LayeredConfig):
         if n_similar:
             overhead += self._comparison_macs(n_compared, architecture)
         return ZeroTPruneStage(
-            after=after,
+            block=after,
             n_in=n_in,
             n_out=n_out,
             overhead_macs=overhead,
@@ -200,7 +200,7 @@ class ZeroTPrune(LayeredConfig):
         return (n_patch // 2) * (n_patch - n_patch // 2) * dim
 
 
-class ZeroTPruneSpace(LayeredSpace):
+class ZeroTPruneSpace(SpaceAfter):
     """The layouts of Zero-TPrune that a search may try.
 
     The preset ``paper`` varies what the paper's Monte-Carlo simulation varies: number and positions of the
@@ -282,7 +282,7 @@ class ZeroTPruneSpace(LayeredSpace):
             raise ValueError(f"v_min must stay below v_max wherever both may lie, got up to {most} and from {least}")
         return self
 
-    def layout(self, draw: LayerDraw, after: tuple[int, ...]) -> ZeroTPrune:
+    def layout(self, draw: LayerDraw, places: tuple[int, ...]) -> ZeroTPrune:
         """Make the layout of the draw's first ``n_layers`` slots."""
         n = draw.n_layers
         settings = dict(draw.settings)
@@ -290,7 +290,7 @@ class ZeroTPruneSpace(LayeredSpace):
         return ZeroTPrune.parse(
             settings
             | {
-                "after": after,
+                "after": places,
                 "keep_rate": draw.keep_rate[:n],
                 "iterations": None if iterations[0] is None else iterations[:n],
                 "s": settings["s"][:n],

@@ -6,8 +6,9 @@ refused by name, since a cost that is silently wrong would break every budget.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,8 +18,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from pruning.attention import attend
-from pruning.stage import BlockTrace, PruningStage
-from pruning.tokens import all_tokens, gather_tokens
+from pruning.stage import BlockTrace, Pruned, PruningStage
 from spaces import Architecture, InvalidInput, UnsupportedModel
 
 __all__ = ["FAMILY", "PrunedBlock", "classify", "embed", "is_vit", "read_architecture", "run_blocks"]
@@ -130,53 +130,55 @@ def _no_autocast(device: str) -> AbstractContextManager[None]:
 
 
 class PrunedBlock(Block):  # type: ignore[misc]  # timm is untyped
-    """A timm block with a pruning layer behind it.
+    """A timm block with a pruning layer behind or inside it, or one that only follows what layers before it did.
 
     It shares the block's submodules and hooks, so it follows every move and every change of weights, and the
     model's state dict keeps its keys.
     """
 
-    stage: PruningStage
-    n_prefix: int
-    report: Callable[[PruningStage, Tensor], None]
-    image_ids: Callable[[Tensor], Tensor]
+    number: int
+    stage: PruningStage | None
+    pruning: Pruned
 
     @classmethod
-    def around(
-        cls,
-        block: Block,
-        stage: PruningStage,
-        n_prefix: int,
-        *,
-        image_ids: Callable[[Tensor], Tensor],
-        report: Callable[[PruningStage, Tensor], None],
-    ) -> PrunedBlock:
-        """Put a pruning layer behind a block.
+    def around(cls, block: Block, number: int, stage: PruningStage | None, pruning: Pruned) -> PrunedBlock:
+        """Put a pruning layer to a block.
 
         Args:
             block: the block; it is not changed.
-            stage: what chooses the tokens that stay.
-            n_prefix: tokens that always stay.
-            image_ids: names the images of a batch, given its tokens.
-            report: is told the positions that each batch keeps.
+            number: of the block, from 1.
+            stage: what decides what becomes of the tokens; ``None`` for nothing.
+            pruning: knows each batch's way through the blocks.
         """
         pruned: PrunedBlock = cls.__new__(cls)
         pruned.__dict__.update(block.__dict__)
-        pruned.stage, pruned.n_prefix, pruned.image_ids, pruned.report = stage, n_prefix, image_ids, report
+        pruned.number, pruned.stage, pruned.pruning = number, stage, pruning
         return pruned
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Run the block on (batch, n_token, dim) and return only the tokens that stay."""
         if attn_mask is not None or is_causal:
             raise InvalidInput("a pruned block takes no attention mask: the tokens it would mask may be gone")
-        if self.stage.needs_attention:
-            mixed, maps = attend(self.attn, self.norm1(x))
+        stage, passage = self.stage, self.pruning.passage(self.number, x)
+        normed = self.norm1(x)
+        key_bias = passage.key_bias(normed)
+        if stage is not None and stage.needs_attention:
+            mixed, maps = attend(self.attn, normed, key_bias)
         else:
-            mixed, maps = self.attn(self.norm1(x)), None
-        out = x + self.drop_path1(self.ls1(mixed))
+            mixed, maps = self.attn(normed, attn_mask=key_bias), None
+        out: Tensor = x + self.drop_path1(self.ls1(mixed))
+        if stage is not None and stage.where == "inside":
+            out = self._reduced(stage, BlockTrace(x, out, maps, passage))
         out = out + self.drop_path2(self.ls2(self.mlp(self.norm2(out))))
-        with _no_autocast(x.device.type):
-            trace = BlockTrace(x_pre=x, x=out, maps=maps and maps.at_least_float32(), image_ids=self.image_ids(x))
-            kept = self.stage(trace)
-        self.report(self.stage, kept)
-        return gather_tokens(out, all_tokens(kept, self.n_prefix))
+        if stage is not None and stage.where == "after":
+            return self._reduced(stage, BlockTrace(x, out, maps, passage))
+        return out
+
+    def _reduced(self, stage: PruningStage, trace: BlockTrace) -> Tensor:
+        with _no_autocast(trace.x.device.type):
+            reduction = stage(replace(trace, maps=trace.maps and trace.maps.at_least_float32()))
+            if reduction is None:
+                return trace.x
+            trace.passage.go_through(reduction, counts_sizes=stage.counts_sizes)
+            self.pruning.note(stage, reduction)
+            return reduction.reduce(trace.x, trace.passage.n_prefix)

@@ -81,7 +81,7 @@ def _as_json(cost: Cost) -> dict[str, Any]:
 
 
 def _print_cost(cost: Cost, dense: Cost) -> None:
-    overhead = {stage.after: stage.overhead_macs for stage in cost.stages}
+    overhead = {stage.block: stage.overhead_macs for stage in cost.stages}
     rows: list[list[Any]] = [["stem", "", f"{cost.stem_macs / 1e6:.3f}", ""]]
     for block in cost.blocks:
         chosen = overhead.get(block.number, 0)

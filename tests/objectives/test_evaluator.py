@@ -10,6 +10,7 @@ from objectives.images import PreparedImages
 from objectives.statistics import unpack
 from pruning import pruned, read_architecture
 from pruning.preprocessing import Preprocessing
+from pruning.reduction import Keep
 from spaces import InvalidInput, RandomDrop, ZeroTPrune, dense_cost
 from tests.tiny import tiny_vit
 
@@ -123,7 +124,7 @@ def test_a_closed_form_with_too_few_operations_is_found_out(monkeypatch):
 
 
 class Keeps:
-    after, needs_attention = 1, False
+    block, where, needs_attention, counts_sizes = 1, "after", False, False
 
     def __init__(self, n, *, extra_work=False):
         self.n, self.extra_work = n, extra_work
@@ -131,7 +132,7 @@ class Keeps:
     def __call__(self, trace):
         if self.extra_work:
             trace.x @ trace.x.transpose(1, 2)
-        return torch.arange(self.n).expand(len(trace.x), self.n)
+        return Keep(torch.arange(self.n).expand(len(trace.x), self.n), n_in=16)
 
 
 def test_a_measurement_that_is_stopped_is_of_the_first_images_alone():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pruning import prune, pruned, read_architecture
+from pruning.reduction import Keep, Merge
 from spaces import InvalidInput, RandomDrop, UnsupportedModel, ZeroTPrune, layout_document
 from storage.export import write_layout
 from tests.tiny import tiny_images, tiny_vit
@@ -56,22 +57,28 @@ def test_pruning_nothing_changes_nothing(model, method):
 class KeepEverything:
     """A stage that runs and keeps all patches."""
 
-    def __init__(self, after: int, *, needs_attention: bool) -> None:
-        self.after, self.needs_attention = after, needs_attention
+    counts_sizes = True
+
+    def __init__(self, block: int, where: str, *, needs_attention: bool) -> None:
+        self.block, self.where, self.needs_attention = block, where, needs_attention
 
     def __call__(self, trace):
-        return torch.arange(16).expand(len(trace.x), 16)
+        everything = torch.arange(16).expand(len(trace.x), 16)
+        if self.where == "after":
+            return Keep(everything, n_in=16)
+        return Merge(everything, torch.ones(everything.shape), n_out=16)
 
 
+@pytest.mark.parametrize("where", ["after", "inside"])
 @pytest.mark.parametrize("needs_attention", [True, False])
-def test_a_stage_that_keeps_every_token_changes_nothing(model, needs_attention):
+def test_a_stage_that_keeps_every_token_changes_nothing(model, where, needs_attention):
     """The same law where stages do run: their own attention forward, their gather, and every token kept."""
     images = tiny_images()
     with torch.inference_mode():
         dense = model(images)
         with pruned(model, LAYOUTS["zero_tprune"]):
             for index in (0, 2):
-                model.blocks[index].stage = KeepEverything(index + 1, needs_attention=needs_attention)
+                model.blocks[index].stage = KeepEverything(index + 1, where, needs_attention=needs_attention)
             torch.testing.assert_close(model(images), dense, atol=1e-5, rtol=0)
 
 
@@ -131,11 +138,11 @@ def test_the_trace_names_the_patches_of_the_image_that_stay():
     model, images = tiny_vit(), tiny_images()
     with pruned(model, ZeroTPrune(after=(1, 3), keep_rate=(0.7, 0.6), s=2), trace=True) as pruning:
         model(images)
-        first, second = pruning.kept[1], pruning.kept[3]
-    assert (first.shape[1], second.shape[1]) == (9, 3)  # floor(16 * 0.7) - 2, floor(9 * 0.6) - 2
-    for early, late in zip(first.tolist(), second.tolist(), strict=True):
-        assert set(late) <= set(early) <= set(range(16))
-        assert late == sorted(late)
+        first, second = pruning.owners[1], pruning.owners[3]
+    for owners, n_kept in ((first, 9), (second, 3)):  # floor(16 * 0.7) - 2, floor(9 * 0.6) - 2
+        for row in owners.tolist():
+            assert [token for token in row if token >= 0] == list(range(n_kept))
+    assert (first[second >= 0] >= 0).all()
 
 
 def test_random_drop_keeps_the_same_tokens_of_an_image_in_any_batch():
@@ -143,10 +150,10 @@ def test_random_drop_keeps_the_same_tokens_of_an_image_in_any_batch():
     with pruned(model, RandomDrop(after=(1,), keep_rate=(0.5,), seed=5), trace=True) as pruning:
         pruning.image_ids = torch.arange(50, 66)
         model(images)
-        together = pruning.kept[1]
-        pruning.kept, pruning.image_ids = {}, torch.tensor([57])
+        together = pruning.owners[1]
+        pruning.owners, pruning.image_ids = {}, torch.tensor([57])
         model(images[7:8])
-        assert torch.equal(pruning.kept[1][0], together[7])
+        assert torch.equal(pruning.owners[1][0], together[7])
         assert len({tuple(row) for row in together.tolist()}) > 1
 
 

@@ -10,6 +10,7 @@ import torch
 
 from pruning import pruned, read_architecture
 from pruning.attention import AttentionMaps
+from pruning.passage import Passage
 from pruning.stage import BlockTrace
 from pruning.zero_tprune import zero_tprune_stages
 from spaces import ZeroTPrune
@@ -105,7 +106,7 @@ def test_a_layer_keeps_what_it_keeps_written_out(settings, n_prefix):
     query, key, value = (torch.randn(batch, heads, n_token, 8, dtype=torch.float64) for _ in range(3))
     x_pre, x = (torch.randn(batch, n_token, 24, dtype=torch.float64) for _ in range(2))
     maps = AttentionMaps(logits.softmax(-1), query, key, value)
-    kept = stage(BlockTrace(x_pre=x_pre, x=x, maps=maps, image_ids=torch.arange(batch)))
+    kept = stage(BlockTrace(x_pre, x, maps, Passage(torch.arange(batch), n_prefix))).positions
     compared = {"x": x, "x_pre": x_pre}.get(config.feature)
     if compared is None:
         compared = getattr(maps, config.feature).transpose(1, 2).flatten(2)
@@ -129,9 +130,9 @@ def test_an_image_keeps_the_same_tokens_alone_and_in_a_batch(settings):
     with pruned(model, config, trace=True) as pruning:
         pruning.image_ids = torch.arange(100, 116)
         model(images)
-        together = pruning.kept
+        together = pruning.owners
         for index in (0, 7, 15):
-            pruning.kept, pruning.image_ids = {}, torch.tensor([100 + index])
+            pruning.owners, pruning.image_ids = {}, torch.tensor([100 + index])
             model(images[index : index + 1])
-            for after, kept in pruning.kept.items():
-                assert torch.equal(kept[0], together[after][index])
+            for block, owners in pruning.owners.items():
+                assert torch.equal(owners[0], together[block][index])

@@ -26,12 +26,12 @@ def test_dense_cost_is_the_published_integer(changes, macs):
 
 
 def test_parts_add_up_to_the_whole():
-    cost = cost_of(DEIT_SMALL, [StageCost(after=3, n_in=196, n_out=98, overhead_macs=7)])
+    cost = cost_of(DEIT_SMALL, [StageCost(block=3, n_in=196, n_out=98, overhead_macs=7)])
     assert cost.macs == cost.model_macs + 7
     assert cost.model_macs == cost.stem_macs + sum(block.macs for block in cost.blocks) + cost.tail_macs
     assert cost.tokens_per_block == (197,) * 3 + (99,) * 9
 
 
 def test_pruning_after_the_last_block_saves_the_final_norm_alone():
-    cost = cost_of(DEIT_SMALL, [StageCost(after=12, n_in=196, n_out=96)])
+    cost = cost_of(DEIT_SMALL, [StageCost(block=12, n_in=196, n_out=96)])
     assert dense_cost(DEIT_SMALL).macs - cost.macs == 5 * 100 * 384

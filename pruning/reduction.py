@@ -1,0 +1,103 @@
+"""What becomes of a batch's patch tokens at a pruning layer: some stay, or all go into fewer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pruning.tokens import all_tokens, gather_tokens
+
+__all__ = ["Keep", "Merge", "Reduction"]
+
+
+class Reduction(Protocol):
+    """A decision about patch tokens, as a value: apply it to whatever is laid out like them."""
+
+    @property
+    def n_out(self) -> int:
+        """Patch tokens that leave."""
+
+    def reduce(self, x: Tensor, n_prefix: int) -> Tensor:
+        """Turn (batch, n_prefix + n_in, dim) into (batch, n_prefix + n_out, dim); the prefix stays as it is."""
+
+    def sum_up(self, counts: Tensor) -> Tensor:
+        """Turn what was counted of each patch token, (batch, n_in), into what is of each that leaves."""
+
+    def owners(self) -> Tensor:
+        """Say in which of the tokens that leave each patch token is now: (batch, n_in), -1 for none."""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Some patch tokens stay as they are, the others go.
+
+    Attributes:
+        positions: (batch, n_out), of those that stay, ascending.
+        n_in: patch tokens that enter.
+    """
+
+    positions: Tensor
+    n_in: int
+
+    @property
+    def n_out(self) -> int:
+        """Patch tokens that leave."""
+        return self.positions.shape[1]
+
+    def reduce(self, x: Tensor, n_prefix: int) -> Tensor:
+        """Gather the prefix and the patches that stay: (batch, n_prefix + n_out, dim)."""
+        return gather_tokens(x, all_tokens(self.positions, n_prefix))
+
+    def sum_up(self, counts: Tensor) -> Tensor:
+        """Give the counts of those that stay: (batch, n_out)."""
+        return counts.gather(1, self.positions)
+
+    def owners(self) -> Tensor:
+        """Number those that stay: (batch, n_in), -1 for those that go.
+
+        >>> Keep(torch.tensor([[0, 3]]), n_in=4).owners()
+        tensor([[ 0, -1, -1,  1]])
+        """
+        batch, n_out = self.positions.shape
+        order = torch.arange(n_out, device=self.positions.device).expand(batch, -1)
+        return torch.full((batch, self.n_in), -1, device=order.device).scatter(1, self.positions, order)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Each patch token goes into one token that leaves, with a share of its own, or into none.
+
+    Attributes:
+        into: (batch, n_in), int64, the token that it goes into, from 0; ``n_out`` for none.
+        shares: (batch, n_in), its weight in that token. A weighted mean has shares that sum to 1 for each token.
+        n_out: patch tokens that leave.
+    """
+
+    into: Tensor
+    shares: Tensor
+    n_out: int
+
+    def reduce(self, x: Tensor, n_prefix: int) -> Tensor:
+        """Add up the patches' shares: (batch, n_prefix + n_out, dim). A token of share 1 alone stays bit for bit."""
+        batch, _, dim = x.shape
+        weighted = x[:, n_prefix:] * self.shares[..., None].to(x.dtype)
+        # One place more than there are tokens, for those that go. ONNX knows scatter_add, but no scatter of means.
+        added = weighted.new_zeros(batch, self.n_out + 1, dim)
+        added = added.scatter_add(1, self.into[..., None].expand(-1, -1, dim), weighted)
+        return torch.cat([x[:, :n_prefix], added[:, : self.n_out]], dim=1)
+
+    def sum_up(self, counts: Tensor) -> Tensor:
+        """Add up the counts of what goes into each token: (batch, n_out).
+
+        >>> Merge(torch.tensor([[1, 0, 1, 2]]), torch.ones(1, 4), n_out=2).sum_up(torch.ones(1, 4))
+        tensor([[1., 2.]])
+        """
+        added = counts.new_zeros(len(counts), self.n_out + 1).scatter_add(1, self.into, counts)
+        return added[:, : self.n_out]
+
+    def owners(self) -> Tensor:
+        """Say which token each goes into: (batch, n_in), -1 for none."""
+        return torch.where(self.into == self.n_out, -1, self.into)
