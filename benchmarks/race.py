@@ -22,7 +22,7 @@ from tabulate import tabulate
 from benchmarks.results import write_results
 from objectives.metrics import Measurement
 from objectives.pareto import front
-from objectives.sequential import evidence_of_losing
+from objectives.sequential import Standing, evidence_of_losing
 from objectives.statistics import unpack
 from search import SearchSettings
 from search.racing import Rivals
@@ -147,14 +147,11 @@ def _in_other_orders(
             continue
         for _ in range(options.orders):
             order = generator.permutation(len(candidate))
-            for_rival = np.cumsum((rival & ~candidate)[order])
-            for_candidate = np.cumsum((candidate & ~rival)[order])
+            shuffled, against = candidate[order], rival[order]
             looks = range(options.batch_size, len(order), options.batch_size)
             n_chances += 1
             n_errors += any(
-                evidence_of_losing(int(for_rival[seen - 1]), int(for_candidate[seen - 1]), len(order) - seen)
-                >= 1 / options.error
-                for seen in looks
+                evidence_of_losing(Standing.of(shuffled[:seen], against)) >= 1 / options.error for seen in looks
             )
     return {"n_chances": n_chances, "error_rate": n_errors / max(1, n_chances)}
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from objectives.evaluator import Hits
 from objectives.metrics import METRICS, Measurement
-from objectives.sequential import evidence_of_losing
+from objectives.sequential import Standing, evidence_of_losing
 from objectives.statistics import unpack
 
 __all__ = ["Race", "Rivals"]
@@ -37,11 +37,8 @@ class Race:
 
     def is_lost(self, hits: Hits) -> bool:
         """Say whether a candidate with these outcomes on the first images need see no more of them."""
-        candidate = hits[self.metric]
-        rival = unpack(self.outcomes, len(candidate))
-        only_rival, only_candidate = int((rival & ~candidate).sum()), int((candidate & ~rival).sum())
-        evidence = evidence_of_losing(only_rival, only_candidate, self.n_images - len(candidate))
-        return evidence >= 1 / self.error_rate
+        standing = Standing.of(hits[self.metric], unpack(self.outcomes, self.n_images))
+        return evidence_of_losing(standing) >= 1 / self.error_rate
 
 
 @dataclass(frozen=True)

@@ -5,75 +5,126 @@ import math
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
 
-from objectives.sequential import evidence_of_losing
+from objectives.sequential import Standing, evidence_of_losing
 
 ERROR = 0.05
 
 
-def stopped_share(n_images: int, n_for_rival: int, n_for_candidate: int, *, every: int, repeats: int) -> float:
-    """Draw orders in which images speak for either, and count those in which the candidate is stopped."""
-    generator = np.random.default_rng(n_for_rival)
-    signs = np.zeros(n_images, dtype=int)
-    signs[:n_for_rival] = -1
-    signs[n_for_rival : n_for_rival + n_for_candidate] = 1
+def outcomes(n_both: int, n_neither: int, gains: int, losses: int):
+    """Give the candidate's and the rival's outcomes on all images, in one order."""
+    candidate = np.repeat([True, False, True, False], [n_both, n_neither, gains, losses])
+    rival = np.repeat([True, False, False, True], [n_both, n_neither, gains, losses])
+    return candidate, rival
+
+
+def stopped_share(candidate, rival, *, every: int, repeats: int) -> float:
+    """Draw orders of the images, and count those in which the candidate is stopped."""
+    generator = np.random.default_rng(0)
     n_stopped = 0
     for _ in range(repeats):
-        generator.shuffle(signs)
-        rival, candidate = np.cumsum(signs == -1), np.cumsum(signs == 1)
-        looks = range(every - 1, n_images - 1, every)
+        order = generator.permutation(len(candidate))
+        looks = range(every, len(order), every)
         n_stopped += any(
-            evidence_of_losing(int(rival[at]), int(candidate[at]), n_images - at - 1) >= 1 / ERROR for at in looks
+            evidence_of_losing(Standing.of(candidate[order][:seen], rival[order])) >= 1 / ERROR for seen in looks
         )
     return n_stopped / repeats
 
 
-@pytest.mark.parametrize("n_discordant", [3, 9, 31, 63])
-def test_whoever_wins_by_one_image_is_hardly_ever_stopped_however_often_one_looks(n_discordant):
-    n_for_rival = n_discordant // 2
-    share = stopped_share(64, n_for_rival, n_discordant - n_for_rival, every=1, repeats=300)
+@pytest.mark.parametrize(
+    ("n_both", "n_neither", "losses"), [(40, 20, 1), (40, 4, 7), (10, 30, 11), (25, 0, 19), (62, 0, 0)]
+)
+def test_whoever_wins_by_one_image_is_hardly_ever_stopped_however_often_one_looks(n_both, n_neither, losses):
+    share = stopped_share(*outcomes(n_both, n_neither, losses + 1, losses), every=1, repeats=300)
     assert share <= ERROR  # by proof in all orders together; a sample of them shows an e-value that is too large
 
 
-def test_in_all_orders_of_a_few_images_the_error_rate_holds_exactly():
-    # Every order of 5 images for the candidate and 4 for the rival, each as likely, no others; looked at after each.
-    orders = list(itertools.combinations(range(9), 4))
-    for error in (0.05, 0.2, 0.5):
-        n_stopped = 0
-        for for_rival in orders:
-            behind = [sum(at < seen for at in for_rival) for seen in range(1, 9)]
-            n_stopped += any(
-                evidence_of_losing(rival, seen - rival, 9 - seen) >= 1 / error
-                for seen, rival in enumerate(behind, start=1)
-            )
-        assert n_stopped / len(orders) <= error
+@pytest.mark.parametrize("error", [0.05, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("counts", [(3, 2, 2, 1), (2, 1, 3, 2), (4, 0, 2, 1), (1, 3, 2, 1)])
+def test_in_all_orders_of_a_few_images_the_error_rate_holds_exactly(counts, error):
+    candidate, rival = outcomes(*counts)
+    kinds = sorted(set(itertools.permutations(zip(candidate.tolist(), rival.tolist(), strict=True))))
+    n_stopped = 0
+    for order in kinds:  # each as likely as the others
+        shuffled, against = (np.array(each) for each in zip(*order, strict=True))
+        n_stopped += any(
+            evidence_of_losing(Standing.of(shuffled[:seen], against)) >= 1 / error for seen in range(1, len(order))
+        )
+    assert n_stopped / len(kinds) <= error
 
 
 def test_who_is_clearly_worse_is_stopped_early():
-    assert stopped_share(512, 120, 20, every=32, repeats=200) > 0.99
-    assert evidence_of_losing(20, 0, 492) > 1 / ERROR
+    assert stopped_share(*outcomes(350, 22, 20, 120), every=32, repeats=200) > 0.99
+    assert evidence_of_losing(Standing(0, 12, 2, 30, n_wrong_in_all=50, n_right_in_all=462)) > 1 / ERROR
 
 
 def test_who_is_not_behind_is_never_stopped():
-    assert evidence_of_losing(0, 0, 10) == 0
-    assert evidence_of_losing(7, 7, 10) == 0
-    assert evidence_of_losing(3, 9, 10) == 0
+    for gains, losses in ((0, 0), (7, 7), (9, 3)):
+        assert evidence_of_losing(Standing(gains, losses, 9, 20, n_wrong_in_all=12, n_right_in_all=30)) == 0
 
 
 def test_a_win_that_is_out_of_reach_is_certain_and_one_within_reach_is_not():
-    assert evidence_of_losing(10, 5, 5) == math.inf  # a draw at best
-    assert evidence_of_losing(10, 5, 6) < math.inf
-    assert evidence_of_losing(1, 0, 0) == math.inf
+    # Five behind, and five images left that the rival got wrong: a draw at best.
+    assert evidence_of_losing(Standing(5, 10, 15, 80, n_wrong_in_all=20, n_right_in_all=80)) == math.inf
+    assert evidence_of_losing(Standing(5, 10, 14, 80, n_wrong_in_all=20, n_right_in_all=80)) < math.inf
+    assert evidence_of_losing(Standing(0, 1, 0, 1, n_wrong_in_all=0, n_right_in_all=9)) == math.inf
 
 
-def test_the_evidence_grows_with_the_deficit_and_with_fewer_images_left():
-    assert evidence_of_losing(12, 2, 200) > evidence_of_losing(11, 3, 200) > evidence_of_losing(9, 5, 200)
-    assert evidence_of_losing(12, 2, 12) > evidence_of_losing(12, 2, 200)
+def test_the_evidence_grows_with_the_deficit_and_with_fewer_images_to_gain_on():
+    def evidence(gains, losses, n_wrong_in_all):
+        return evidence_of_losing(Standing(gains, losses, 20, 200, n_wrong_in_all, n_right_in_all=400))
+
+    assert evidence(4, 14, 60) > evidence(6, 14, 60) > evidence(6, 12, 60)
+    assert evidence(4, 14, 40) > evidence(4, 14, 60)
 
 
-def test_the_evidence_is_a_ratio_of_two_probabilities_of_what_was_seen():
-    # 2 to 1 behind with two images left, the candidate wins only if both speak for it: 3 to 2 in the end.
-    if_it_wins = (3 * 2 * 1) / (5 * 4 * 3)
-    # Twice the integral of p^2 (1 - p) from 1/2 to 1.
-    if_it_loses = 2 * ((1 / 3 - 1 / 4) - (1 / 24 - 1 / 64))
-    assert evidence_of_losing(2, 1, 2) == pytest.approx(if_it_loses / if_it_wins)
+def test_the_evidence_is_the_least_ratio_of_two_probabilities_of_what_was_seen():
+    standing = Standing(gains=1, losses=3, n_wrong=2, n_right=5, n_wrong_in_all=6, n_right_in_all=8)
+
+    def probability(gains_in_all, losses_in_all):
+        """Draw image after image without putting one back: first a gain, then none, then three losses, then two not."""
+        left, gains, losses = 1.0, gains_in_all, losses_in_all
+        for n, is_gain in ((6, True), (5, False)):
+            left *= (gains if is_gain else n - gains) / n
+            gains -= is_gain
+        for n, is_loss in ((8, True), (7, True), (6, True), (5, False), (4, False)):
+            left *= (losses if is_loss else n - losses) / n
+            losses -= is_loss
+        return left
+
+    if_it_wins = max(probability(gains, losses) for gains in range(7) for losses in range(9) if gains > losses)
+    in_general = quad(lambda p: p * (1 - p), 0, 1)[0] * quad(lambda p: p**3 * (1 - p) ** 2 * 10 * (1 - p) ** 9, 0, 1)[0]
+    assert evidence_of_losing(standing) == pytest.approx(in_general / if_it_wins)
+
+
+def test_the_losses_that_suit_a_win_best_are_those_of_a_search_through_all():
+    generator = np.random.default_rng(3)
+    for _ in range(200):
+        candidate, rival = generator.random((2, 30)) < generator.uniform(0.3, 0.95, (2, 1))
+        for seen in (8, 20):
+            standing = Standing.of(candidate[:seen], rival)
+            evidence = evidence_of_losing(standing)
+            if 0 < evidence < math.inf:
+                assert evidence == pytest.approx(by_search(standing))
+
+
+def by_search(standing: Standing) -> float:
+    def falling(n, k):
+        return math.prod(range(n - k + 1, n + 1)) if n >= k else 0
+
+    def draws(marked, n, marked_seen, seen):
+        return falling(marked, marked_seen) * falling(n - marked, seen - marked_seen) / falling(n, seen)
+
+    def spread(a, b, marked, n):
+        beta = math.gamma(a) * math.gamma(b) / math.gamma(a + b)
+        return math.gamma(a + marked) * math.gamma(b + n - marked) / math.gamma(a + b + n) / beta
+
+    if_it_wins = max(
+        draws(gains, standing.n_wrong_in_all, standing.gains, standing.n_wrong)
+        * draws(losses, standing.n_right_in_all, standing.losses, standing.n_right)
+        for gains in range(standing.n_wrong_in_all + 1)
+        for losses in range(min(gains, standing.n_right_in_all + 1))
+    )
+    in_general = spread(1, 1, standing.gains, standing.n_wrong) * spread(1, 10, standing.losses, standing.n_right)
+    return in_general / if_it_wins
