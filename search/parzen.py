@@ -2,8 +2,9 @@
 
 Source: Bergstra et al. 2011, "Algorithms for hyper-parameter optimization"; Watanabe 2023, arXiv:2304.11127. Kernels,
 their widths and their weights are those of Optuna 5.0's ``TPESampler``, and so are the densities to the last digits.
-What we do differently: all parameters are computed at once, which takes an eighth of the time, and ties are broken by
-the order of the rows on every machine.
+What we do differently: half of the candidates of joint kernels are children of good rows, which change in a few
+parameters only (see ``_children``); all parameters are computed at once, which takes an eighth of the time; and ties
+are broken by the order of the rows on every machine.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from spaces.domains import Choice, FloatRange, IntRange, Parameter, ParameterVal
 __all__ = ["ParzenSpace"]
 
 _N_CANDIDATES = 24
+_N_CHILDREN = 12  # of them
+_REPLACED = 0.3  # of a child's parameters, on average
 _N_RECENT = 25  # of the others so many count fully; earlier ones the less the earlier
 _NARROWEST = 100  # no kernel is narrower than this part of its range
 _LEAST_MASS = 1e-300  # so far from a kernel the one over the whole space decides, but the logarithm of 0 would warn
@@ -98,6 +101,8 @@ class ParzenSpace:
         near_good = self._kernels(good, np.ones(len(good)))
         near_others = self._kernels(others, _rising(len(others)))
         rows = self._sample(near_good, rng)
+        if self._is_joint:
+            rows[:_N_CHILDREN] = self._children(good, rows[:_N_CHILDREN], rng)
         gain = self._log_density(near_good, rows) - self._log_density(near_others, rows)
         return self.decode(np.take_along_axis(rows, gain.argmax(axis=0)[None], axis=0)[0])
 
@@ -144,6 +149,22 @@ class ParzenSpace:
         # The exponential of a logarithm, and what rounds away from an end, may lie outside.
         columns[: self._n_number] = np.clip(drawn, self._ends[:, :1], self._ends[:, 1:])
         return columns.T
+
+    def _children(self, good: Array, drawn: Array, rng: np.random.RandomState) -> Array:
+        """Take some parameters of each drawn row, and the others as they are in one of the good rows.
+
+        A draw from a joint kernel changes every parameter at once. Of a layout with twenty of them that leaves little
+        of what made it good.
+
+        Args:
+            good: (n_good, n_parameter).
+            drawn: (n_child, n_parameter).
+            rng: what decides which good rows and which parameters.
+        """
+        parents = good[rng.randint(len(good), size=len(drawn))]
+        is_replaced = rng.uniform(size=drawn.shape) < _REPLACED
+        is_replaced[np.arange(len(drawn)), rng.randint(drawn.shape[1], size=len(drawn))] = True  # at least one
+        return np.where(is_replaced, drawn, parents)
 
     def _tails(self, centers: Array, widths: Array) -> tuple[Array, Array]:
         """Measure the mass of normal distributions below the ranges, and inside them."""

@@ -143,3 +143,22 @@ def test_densities_are_those_of_optuna():
     expected = estimator._ParzenEstimator(by_name(rows), theirs, options).log_pdf(by_name(at))
     weights = default_weights(len(rows))
     np.testing.assert_allclose(space._log_density(space._kernels(rows, weights), at)[:, 0], expected, rtol=1e-9)
+
+
+def test_half_of_the_joint_candidates_share_most_parameters_with_a_good_row(monkeypatch):
+    parameters = [Parameter(f"p{number}", FloatRange(low=0.0, high=1.0)) for number in range(20)]
+    space, shared = ParzenSpace(parameters, is_joint=True), []
+    good, others = np.random.default_rng(0).uniform(size=(2, 8, 20))
+    log_density = space._log_density
+
+    def watched(kernels, rows):
+        shared.append([max((row == each).sum() for each in good) for row in rows])
+        return log_density(kernels, rows)
+
+    monkeypatch.setattr(space, "_log_density", watched)
+    for seed in range(20):
+        space.draw(good, others, np.random.RandomState(seed))
+    counts = np.array(shared)
+    assert (counts[:, 12:] == 0).all()
+    assert (counts[:, :12] < 20).all()
+    assert 0.6 < counts[:, :12].mean() / 20 < 0.75
