@@ -94,7 +94,14 @@ def test_the_evidence_is_the_least_ratio_of_two_probabilities_of_what_was_seen()
         return left
 
     if_it_wins = max(probability(gains, losses) for gains in range(7) for losses in range(9) if gains > losses)
-    in_general = quad(lambda p: p * (1 - p), 0, 1)[0] * quad(lambda p: p**3 * (1 - p) ** 2 * 10 * (1 - p) ** 9, 0, 1)[0]
+
+    def in_a_mixture(n_marked, n_not, ends):
+        """Integrate over the chance, whose density is the mean of some that fall as (1 - p) ** (end - 1)."""
+        return np.mean(
+            [quad(lambda p, e=end: p**n_marked * (1 - p) ** n_not * e * (1 - p) ** (e - 1), 0, 1)[0] for end in ends]
+        )
+
+    in_general = in_a_mixture(1, 1, (1, 6)) * in_a_mixture(3, 2, (1, 5, 25))
     assert evidence_of_losing(standing) == pytest.approx(in_general / if_it_wins)
 
 
@@ -116,9 +123,8 @@ def by_search(standing: Standing) -> float:
     def draws(marked, n, marked_seen, seen):
         return falling(marked, marked_seen) * falling(n - marked, seen - marked_seen) / falling(n, seen)
 
-    def spread(a, b, marked, n):
-        beta = math.gamma(a) * math.gamma(b) / math.gamma(a + b)
-        return math.gamma(a + marked) * math.gamma(b + n - marked) / math.gamma(a + b + n) / beta
+    def spread(ends, marked, n):
+        return np.mean([math.gamma(1 + marked) * math.gamma(b + n - marked) / math.gamma(1 + b + n) * b for b in ends])
 
     if_it_wins = max(
         draws(gains, standing.n_wrong_in_all, standing.gains, standing.n_wrong)
@@ -126,5 +132,7 @@ def by_search(standing: Standing) -> float:
         for gains in range(standing.n_wrong_in_all + 1)
         for losses in range(min(gains, standing.n_right_in_all + 1))
     )
-    in_general = spread(1, 1, standing.gains, standing.n_wrong) * spread(1, 10, standing.losses, standing.n_right)
+    in_general = spread((1, 6), standing.gains, standing.n_wrong) * spread(
+        (1, 5, 25), standing.losses, standing.n_right
+    )
     return in_general / if_it_wins

@@ -42,6 +42,7 @@ class Place:
             "budget": "65%",
             "look_ahead": 4,
             "batch_size": 8,
+            "precision": "float32",
             "seed": 3,
         } | changes
 

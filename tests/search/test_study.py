@@ -88,7 +88,7 @@ def test_provenance_is_kept(finished, place):
 
 def test_settings_survive_the_store(place, db):
     settings = SearchSettings.parse(
-        place.settings(space={"s": 0, "keep_rate": {"kind": "float", "low": 0.5, "high": 0.9}})
+        place.settings(precision="auto", space={"s": 0, "keep_rate": {"kind": "float", "low": 0.5, "high": 0.9}})
     )
     study = Study.create(settings, n_trials=3, db=db)
     remembered = Study.open("small", db=db).settings
@@ -220,7 +220,7 @@ def test_a_duplicate_is_confirmed_with_the_trial_it_equals(place, db):
 
 
 def test_a_run_that_was_stopped_leaves_nothing_to_the_next_in_the_same_with(place, db):
-    with Study.create(n_trials=10, db=db, **place.settings()) as study:
+    with Study.create(n_trials=10, db=db, **place.settings(race_error=None)) as study:
         asked = iter([False, False, True])
         with pytest.raises(Interrupted):
             study.run(execution=LOCAL, stop_requested=lambda: next(asked))
