@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from spaces.cost import LAYER_NORM_COST
+from spaces.cost import BATCH_NORM_COST, LAYER_NORM_COST
 
 __all__ = ["count_macs"]
 
@@ -18,7 +20,7 @@ def count_macs(model: nn.Module, images: Tensor) -> int:
     """Count the multiply-adds of one forward pass, for one image.
 
     Matrix products, convolutions and fused attention count one for each multiply-add, a LayerNorm five for each
-    element, as fvcore counts them; unlike fvcore, fused attention is seen.
+    element and a batch norm two, as fvcore counts them; unlike fvcore, fused attention is seen.
 
     Args:
         model: in evaluation mode.
@@ -27,12 +29,34 @@ def count_macs(model: nn.Module, images: Tensor) -> int:
     Returns:
         Multiply-adds, divided by the batch.
     """
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.native_layer_norm: _layer_norm_flops})
-    with torch.inference_mode(), counter:
+    norms = {torch.ops.aten.native_layer_norm: _layer_norm_flops, torch.ops.aten.batch_norm: _batch_norm_flops}
+    counter = FlopCounterMode(display=False, custom_mapping=norms)
+    with _without_gradients(model), torch.inference_mode(), counter:
         model(images)
     return counter.get_total_flops() // (2 * images.shape[0])
 
 
+@contextmanager
+def _without_gradients(model: nn.Module) -> Iterator[None]:
+    """Let no parameter ask for a gradient: the counter would hook itself to one that a module is called with (TNT)."""
+    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in asking:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)
+
+
 def _layer_norm_flops(shape: Any, *_: Any, **__: Any) -> int:
+    return _flops(LAYER_NORM_COST, shape)
+
+
+def _batch_norm_flops(shape: Any, *_: Any, **__: Any) -> int:
+    return _flops(BATCH_NORM_COST, shape)
+
+
+def _flops(macs_per_element: int, shape: Any) -> int:
     n_elements: int = math.prod(shape)
-    return 2 * LAYER_NORM_COST * n_elements  # the counter takes two operations for a multiply-add
+    return 2 * macs_per_element * n_elements  # the counter takes two operations for a multiply-add

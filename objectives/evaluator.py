@@ -20,7 +20,8 @@ from objectives.metrics import Measurement, Precision
 from objectives.prefix import DensePrefix, prefix_bytes
 from objectives.statistics import Estimate, pack, proportion_pct
 from pruning.apply import Pruning, pruned, read_architecture
-from pruning.backbones.vit import classify, embed, run_blocks
+from pruning.backbones.families import family_of
+from pruning.backbones.family import Tokens
 from pruning.models import LoadedModel
 from pruning.preprocessing import Preprocessing
 from spaces import PrunefrontError, PruningConfig, dense_cost
@@ -95,6 +96,7 @@ class Evaluator:
         self._preprocessing = preprocessing
         self._device = torch.device(device)
         self._architecture = read_architecture(model, name)
+        self._family = family_of(model, name)
         self._reference: _Reference | None = None
         self._pixels_on_card = self._on_card(images)
         self._prefix = DensePrefix(prefix_bytes(self._architecture, len(images)), cache_bytes)
@@ -213,18 +215,18 @@ class Evaluator:
                 with torch.inference_mode(), self._autocast():
                     tokens = self._prefix.tokens(first, n_dense, partial(self._embedded, place), self._blocks)
                     tokens = self._blocks(tokens, n_dense, self._architecture.depth)
-                    logits = self._outputs(classify(self.model, tokens))
+                    logits = self._outputs(self._family.classify(self.model, tokens))
                 yield logits, () if pruning is None else pruning.tokens_per_block
 
     def _autocast(self) -> AbstractContextManager[None]:
         dtype = getattr(torch, self.precision)
         return torch.autocast(self._device.type, dtype=dtype, enabled=self.precision != "float32")
 
-    def _embedded(self, place: slice) -> Tensor:
-        return embed(self.model, self._inputs(place))
+    def _embedded(self, place: slice) -> Tokens:
+        return self._family.embed(self.model, self._inputs(place))
 
-    def _blocks(self, tokens: Tensor, first: int, last: int) -> Tensor:
-        return run_blocks(self.model, tokens, first, last)
+    def _blocks(self, tokens: Tokens, first: int, last: int) -> Tokens:
+        return self._family.run_blocks(self.model, tokens, first, last)
 
     def _pruned(self, config: PruningConfig | None) -> AbstractContextManager[Pruning | None]:
         return nullcontext() if config is None else pruned(self.model, config)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from torch import Tensor
-
+from pruning.backbones.family import Tokens
 from spaces import Architecture
 
 __all__ = ["DensePrefix", "most_useful", "prefix_bytes"]
@@ -20,7 +19,10 @@ _PLAN_EVERY = 16  # layouts
 
 def prefix_bytes(architecture: Architecture, n_images: int) -> int:
     """Give the bytes that the tokens of all images take after one block, in float32."""
-    return 4 * n_images * (architecture.n_prefix + architecture.n_patch) * architecture.dim
+    n_values = (architecture.n_prefix + architecture.n_patch) * architecture.dim
+    if architecture.words is not None:
+        n_values += architecture.n_patch * architecture.words.n_word * architecture.words.dim
+    return 4 * n_images * n_values
 
 
 class DensePrefix:
@@ -34,7 +36,7 @@ class DensePrefix:
         """Make an empty one, for tokens that take ``depth_bytes`` after one block."""
         self._n_room = limit_bytes // max(1, depth_bytes)
         self._asked: Counter[int] = Counter()
-        self._kept: dict[int, dict[int, Tensor]] = {}
+        self._kept: dict[int, dict[int, Tokens]] = {}
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -53,8 +55,8 @@ class DensePrefix:
             self._kept = {depth: self._kept.get(depth, {}) for depth in wanted}
 
     def tokens(
-        self, batch: int, n_dense: int, embed: Callable[[], Tensor], run: Callable[[Tensor, int, int], Tensor]
-    ) -> Tensor:
+        self, batch: int, n_dense: int, embed: Callable[[], Tokens], run: Callable[[Tokens, int, int], Tokens]
+    ) -> Tokens:
         """Give a batch's tokens after ``n_dense`` blocks of the dense model.
 
         Args:
@@ -64,7 +66,7 @@ class DensePrefix:
             run: runs tokens through the blocks from the second argument up to, not with, the third.
 
         Returns:
-            (batch, n_token, dim). Not to be written into.
+            (batch, n_token, dim), and for a TNT their words too. Not to be written into.
         """
         held = [depth for depth in self._kept if depth <= n_dense and batch in self._kept[depth]]
         done = max(held, default=0)

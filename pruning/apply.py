@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pruning.backbones import vit
+from pruning.backbones.block import StagedBlock
+from pruning.backbones.families import family_of
 from pruning.passage import Passage
 from pruning.random_drop import random_drop_stages
 from pruning.reduction import Reduction
@@ -32,12 +33,14 @@ def read_architecture(model: nn.Module, name: str | None = None) -> Architecture
     """Read the dimensions of a model that can be pruned.
 
     Raises:
-        UnsupportedModel: no supported family knows the model; the message lists those there are.
+        UnsupportedModel: no supported family knows the model (the message lists those there are), or it does
+            something with its tokens that the closed form does not count.
     """
     name = name or _declared_name(model)
-    if vit.is_vit(model):
-        return vit.read_architecture(model, name)
-    raise UnsupportedModel(f"{name} ({type(model).__name__}) cannot be pruned; supported is a {vit.FAMILY}")
+    family = family_of(model, name)
+    for problem in family.problems(model):
+        raise UnsupportedModel(f"{name} cannot be pruned: {problem}; supported is {family.description}")
+    return family.describe(model, name)
 
 
 class Pruning:
@@ -108,7 +111,7 @@ def pruned(model: nn.Module, config: Layout, *, trace: bool = False) -> Iterator
     """Prune a model for the length of a ``with``; afterwards it is what it was, bit for bit.
 
     Args:
-        model: a timm vision transformer, see docs/models.md.
+        model: a vision transformer, see docs/models.md.
         config: a layout, its plain values, or the path of a layout file.
         trace: keep which token holds each patch, in ``Pruning.owners``.
 
@@ -136,7 +139,7 @@ def prune(model: nn.Module, config: Layout) -> nn.Module:
     torch.Size([2, 1000])
 
     Args:
-        model: a timm vision transformer, see docs/models.md.
+        model: a vision transformer, see docs/models.md.
         config: a layout, its plain values, or the path of a layout file (JSON or YAML).
 
     Raises:
@@ -150,7 +153,7 @@ def prune(model: nn.Module, config: Layout) -> nn.Module:
 def _put_stages(model: Any, pruning: Pruning) -> dict[int, nn.Module]:
     """Replace the blocks that get a pruning layer, and return those that were there."""
     config, architecture = pruning.config, pruning.architecture
-    if any(isinstance(block, vit.PrunedBlock) for block in model.blocks):
+    if any(isinstance(block, StagedBlock) for block in model.blocks):
         raise InvalidInput(f"{architecture.name} is pruned already: leave its pruned(), or load the model anew")
     stages = {stage.block: stage for stage in _STAGES[config.method](config, architecture)}
     first = min(stages, default=architecture.depth + 1)
@@ -160,10 +163,11 @@ def _put_stages(model: Any, pruning: Pruning) -> dict[int, nn.Module]:
         )
     follows = any(stage.counts_sizes for stage in stages.values())
     numbers = range(first, architecture.depth + 1) if follows else stages
+    family = family_of(model, architecture.name)
     replaced: dict[int, nn.Module] = {}
     for number in numbers:
-        replaced[number - 1] = model.blocks[number - 1]
-        model.blocks[number - 1] = vit.PrunedBlock.around(model.blocks[number - 1], number, stages.get(number), pruning)
+        replaced[number - 1] = block = model.blocks[number - 1]
+        model.blocks[number - 1] = family.pruned_block(block, number, stages.get(number), pruning)
     pruning.n_dense_blocks = first - 1
     return replaced
 

@@ -1,6 +1,6 @@
 """What may be tried: layouts, their spaces, their cost and their budgets. Imports no torch."""
 
-from spaces.architecture import Architecture
+from spaces.architecture import Architecture, Convolution, Words
 from spaces.base import PruningConfig, SearchSpace
 from spaces.budget import Budget
 from spaces.cost import BlockCost, Cost, StageCost, cost_of, dense_cost
@@ -16,6 +16,7 @@ __all__ = [
     "BlockCost",
     "Budget",
     "BudgetUnsatisfiable",
+    "Convolution",
     "Cost",
     "InvalidInput",
     "Problem",
@@ -27,6 +28,7 @@ __all__ = [
     "SearchSpace",
     "StageCost",
     "UnsupportedModel",
+    "Words",
     "ZeroTPrune",
     "ZeroTPruneSpace",
     "ZeroTPruneStage",

@@ -6,7 +6,46 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
-__all__ = ["Architecture"]
+__all__ = ["Architecture", "Convolution", "Words"]
+
+
+class Convolution(BaseModel):
+    """One convolution of a stem.
+
+    Attributes:
+        in_channels: that it reads.
+        out_channels: that it gives.
+        kernel_size: height and width.
+        output_size: height and width of what it gives, of all patches together.
+        normalised: whether a batch norm follows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    in_channels: PositiveInt
+    out_channels: PositiveInt
+    kernel_size: tuple[PositiveInt, PositiveInt]
+    output_size: tuple[PositiveInt, PositiveInt]
+    normalised: bool = False
+
+
+class Words(BaseModel):
+    """What a patch token (sentence) of a TNT is made of, and the transformer within each.
+
+    Attributes:
+        n_word: words of a sentence.
+        dim: width of a word.
+        mlp_dim: hidden width of the inner MLP.
+        norms_projection: whether a block layer-normalises what the words add to their sentence; the legacy variant
+            does not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_word: PositiveInt
+    dim: PositiveInt
+    mlp_dim: PositiveInt
+    norms_projection: bool = True
 
 
 class Architecture(BaseModel):
@@ -30,6 +69,9 @@ class Architecture(BaseModel):
         norms_pooled: whether the pooled vector is layer-normalised before the classifier.
         n_classifiers: linear heads on the features; 2 for a distilled DeiT, 0 for none.
         n_classes: classes of each of them.
+        classifies_patches: whether one more linear head reads every patch token (LV-ViT).
+        stem: the convolutions before the first token; empty for a single one over each patch.
+        words: what each patch token is made of, in a TNT.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +94,9 @@ class Architecture(BaseModel):
     norms_pooled: bool = False
     n_classifiers: int = 1
     n_classes: int = 1000
+    classifies_patches: bool = False
+    stem: tuple[Convolution, ...] = ()
+    words: Words | None = None
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -64,3 +109,11 @@ class Architecture(BaseModel):
         """Patch tokens that enter the first block."""
         rows, columns = self.grid
         return rows * columns
+
+    @property
+    def convolutions(self) -> tuple[Convolution, ...]:
+        """The convolutions that turn pixels into tokens."""
+        over_patches = Convolution(
+            in_channels=self.in_channels, out_channels=self.dim, kernel_size=self.patch_size, output_size=self.grid
+        )
+        return self.stem or (over_patches,)

@@ -1,20 +1,22 @@
 """Closed-form cost of a layout, block by block, without a model and without running anything.
 
 One multiply-add counts as one, as the papers and fvcore count GFLOPs; a LayerNorm counts five for each
-element. Softmax, activations, biases, residual sums, gathers and top-k count nothing.
+element, a batch norm two. Softmax, activations, biases, residual sums, gathers and top-k count nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from spaces.architecture import Architecture
+from spaces.architecture import Architecture, Convolution, Words
 
-__all__ = ["LAYER_NORM_COST", "BlockCost", "Cost", "StageCost", "Where", "cost_of", "dense_cost"]
+__all__ = ["BATCH_NORM_COST", "LAYER_NORM_COST", "BlockCost", "Cost", "StageCost", "Where", "cost_of", "dense_cost"]
 
 LAYER_NORM_COST = 5  # per element; fvcore's convention
+BATCH_NORM_COST = 2  # likewise, in evaluation
 
 Where = Literal["after", "inside"]
 
@@ -107,10 +109,12 @@ def cost_of(architecture: Architecture, stages: Sequence[StageCost]) -> Cost:
     blocks = []
     for number in range(1, architecture.depth + 1):
         n_token = n_in_mlp = architecture.n_prefix + n_patch
+        macs = _word_macs(architecture, n_patch)
         if stage := by_block.get(number):
             n_patch = stage.n_out
             n_in_mlp = architecture.n_prefix + n_patch if stage.where == "inside" else n_token
-        blocks.append(BlockCost(number, n_token, _block_macs(architecture, n_token, n_in_mlp)))
+        macs += _block_macs(architecture, n_token, n_in_mlp)
+        blocks.append(BlockCost(number, n_token, macs))
     return Cost(
         stem_macs=_stem_macs(architecture),
         blocks=tuple(blocks),
@@ -130,17 +134,44 @@ def _block_macs(architecture: Architecture, n_token: int, n_in_mlp: int) -> int:
     return projections + products + mlp + norms
 
 
+def _word_macs(architecture: Architecture, n_patch: int) -> int:
+    """Count the inner transformer of one TNT block, and what its words add to their sentences."""
+    words = architecture.words
+    if words is None:
+        return 0
+    projections = 4 * words.n_word * words.dim**2
+    products = 2 * words.n_word**2 * words.dim
+    mlp = 2 * words.n_word * words.dim * words.mlp_dim
+    norms = 2 * LAYER_NORM_COST * words.n_word * words.dim
+    added = _sentence_macs(words, architecture.dim, normalised=words.norms_projection)
+    return n_patch * (projections + products + mlp + norms + added)
+
+
+def _sentence_macs(words: Words, dim: int, *, normalised: bool) -> int:
+    """Count the projection of one sentence's words into its token."""
+    macs = (LAYER_NORM_COST + dim) * words.n_word * words.dim
+    return macs + LAYER_NORM_COST * dim if normalised else macs
+
+
 def _stem_macs(architecture: Architecture) -> int:
-    patch_height, patch_width = architecture.patch_size
-    pixels = architecture.in_channels * patch_height * patch_width
-    macs = architecture.n_patch * pixels * architecture.dim
+    macs = sum(_convolution_macs(each) for each in architecture.convolutions)
+    if architecture.words is not None:
+        macs += architecture.n_patch * _sentence_macs(architecture.words, architecture.dim, normalised=True)
     if architecture.norms_embedding:
         macs += LAYER_NORM_COST * (architecture.n_prefix + architecture.n_patch) * architecture.dim
     return macs
 
 
+def _convolution_macs(convolution: Convolution) -> int:
+    kernel = convolution.in_channels * math.prod(convolution.kernel_size)
+    each = kernel + BATCH_NORM_COST if convolution.normalised else kernel
+    return math.prod(convolution.output_size) * convolution.out_channels * each
+
+
 def _tail_macs(architecture: Architecture, n_token: int) -> int:
     macs = architecture.n_classifiers * architecture.dim * architecture.n_classes
+    if architecture.classifies_patches:
+        macs += (n_token - architecture.n_prefix) * architecture.dim * architecture.n_classes
     if architecture.norms_final_tokens:
         macs += LAYER_NORM_COST * n_token * architecture.dim
     if architecture.norms_pooled:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.tnt import TNT
 from timm.models.vision_transformer import VisionTransformer
 
+from pruning.lvvit import LVViT
 from spaces import Architecture
 
 DEIT_SMALL = Architecture(
@@ -37,12 +40,75 @@ def tiny_vit(*, distilled: bool = False, seed: int = 0, **arguments) -> VisionTr
         "mlp_ratio": 2,
         "num_classes": 5,
     }
-    model = family(**(defaults | arguments)).eval()
+    return _shaken(family(**(defaults | arguments)))
+
+
+def tiny_tnt(*, seed: int = 0, **arguments) -> TNT:
+    """Build a TNT with 16 sentences of 4 words, 4 blocks and 5 classes."""
+    torch.manual_seed(seed)
+    defaults = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 24,
+        "inner_dim": 6,
+        "depth": 4,
+        "num_heads_inner": 2,
+        "num_heads_outer": 3,
+        "mlp_ratio": 2,
+        "num_classes": 5,
+    }
+    return _shaken(TNT(**(defaults | arguments)))
+
+
+def tiny_lvvit(*, seed: int = 0, **arguments) -> LVViT:
+    """Build an LV-ViT with 16 patches, 4 blocks and 5 classes."""
+    torch.manual_seed(seed)
+    defaults = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 24,
+        "depth": 4,
+        "num_heads": 3,
+        "mlp_ratio": 2,
+        "num_classes": 5,
+    }
+    model = _shaken(LVViT(**(defaults | arguments)))
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.add_(torch.rand_like(buffer))
+    return model
+
+
+def _shaken(model):
+    """As they are made, weights give attention so even that every ranking is a matter of rounding."""
     with torch.no_grad():
         for parameter in model.parameters():
-            # As they are made, weights give attention so even that every ranking is a matter of rounding.
             parameter.add_(0.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def _unfused_vit() -> VisionTransformer:
+    model = tiny_vit()
+    for block in model.blocks:
+        block.attn.fused_attn = False
     return model
+
+
+TINY_MODELS = {
+    "ViT": tiny_vit,
+    "unfused": _unfused_vit,
+    "distilled DeiT": partial(tiny_vit, distilled=True),
+    "DeiT-III": partial(tiny_vit, init_values=0.5, no_embed_class=True),
+    "MAE": partial(tiny_vit, global_pool="avg"),
+    "mean pooling": partial(tiny_vit, global_pool="avg", class_token=False),
+    "DINOv2 with registers": partial(tiny_vit, reg_tokens=2, init_values=0.5, no_embed_class=True),
+    "query and key norm": partial(tiny_vit, qk_norm=True),
+    "norm before the blocks": partial(tiny_vit, pre_norm=True),
+    "TNT": tiny_tnt,
+    "legacy TNT": partial(tiny_tnt, legacy=True),
+    "TNT, mean pooling": partial(tiny_tnt, global_pool="avg"),
+    "LV-ViT": tiny_lvvit,
+}
 
 
 def tiny_images(n: int = 4, size: int = 32) -> torch.Tensor:

@@ -7,42 +7,30 @@ refused by name, since a cost that is silently wrong would break every budget.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any
 
-import torch
 from timm.layers import Attention, Mlp, PatchEmbed
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from pruning.attention import attend
-from pruning.stage import BlockTrace, Pruned, PruningStage
-from spaces import Architecture, InvalidInput, UnsupportedModel
+from pruning.backbones.block import StagedBlock
+from pruning.backbones.family import Family
+from pruning.stage import BlockTrace, PruningStage
+from spaces import Architecture, InvalidInput
 
-__all__ = ["FAMILY", "PrunedBlock", "classify", "embed", "is_vit", "read_architecture", "run_blocks"]
-
-FAMILY = "timm VisionTransformer with a class token or mean pooling (ViT, DeiT, distilled DeiT)"
+__all__ = ["FAMILY", "PrunedBlock", "block_problems", "describe"]
 
 
-def is_vit(model: nn.Module) -> bool:
+def _is_mine(model: nn.Module) -> bool:
     """Say whether the model belongs to this family, whatever its details."""
     return type(model) in (VisionTransformer, VisionTransformerDistilled)
 
 
-def read_architecture(model: nn.Module, name: str) -> Architecture:
-    """Read a model's dimensions.
-
-    Raises:
-        UnsupportedModel: the model does something with its tokens that the closed form does not count.
-    """
-    for problem in _problems(model):
-        raise UnsupportedModel(f"{name} cannot be pruned: {problem}; supported is a {FAMILY}")
-    return _described(model, name, distilled=isinstance(model, VisionTransformerDistilled))
-
-
-def _described(model: Any, name: str, *, distilled: bool) -> Architecture:
+def describe(model: Any, name: str) -> Architecture:
+    """Read the dimensions of a model that keeps timm's names, whatever its details."""
+    distilled = isinstance(model, VisionTransformerDistilled)
     patch_embed, block = model.patch_embed, model.blocks[0]
     linear_heads = [head for head in (model.head, getattr(model, "head_dist", None)) if isinstance(head, nn.Linear)]
     return Architecture(
@@ -78,10 +66,11 @@ def _problems(model: Any) -> Iterator[str]:
         yield "it drops patches at random while training"
     if model.global_pool not in ("token", "avg"):
         yield f"it pools with {model.global_pool!r}"
-    yield from _block_problems(blocks)
+    yield from block_problems(blocks)
 
 
-def _block_problems(blocks: Sequence[Any]) -> Iterator[str]:
+def block_problems(blocks: Sequence[Any]) -> Iterator[str]:
+    """Name what the closed form does not count in timm's blocks."""
     if strange := {type(block.attn) for block in blocks} - {Attention}:
         yield f"its attention is {_names(strange)}, not timm's Attention"
         return
@@ -105,55 +94,27 @@ def _names(kinds: set[type]) -> str:
     return ", ".join(sorted(kind.__name__ for kind in kinds))
 
 
-def embed(model: Any, images: Tensor) -> Tensor:
+def _embed(model: Any, images: Tensor) -> Tensor:
     """Turn (batch, channel, height, width) into the (batch, n_token, dim) that enter the first block."""
     tokens: Tensor = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
     return tokens
 
 
-def run_blocks(model: Any, tokens: Tensor, first: int, last: int) -> Tensor:
+def _run_blocks(model: Any, tokens: Tensor, first: int, last: int) -> Tensor:
     """Run (batch, n_token, dim) through the blocks from ``first`` up to, not with, ``last``, counted from 0."""
     for block in list(model.blocks)[first:last]:
         tokens = block(tokens)
     return tokens
 
 
-def classify(model: Any, tokens: Tensor) -> Tensor:
+def _classify(model: Any, tokens: Tensor) -> Tensor:
     """Turn the tokens that leave the last block into (batch, n_classes) logits."""
     logits: Tensor = model.forward_head(model.norm(tokens))
     return logits
 
 
-def _no_autocast(device: str) -> AbstractContextManager[None]:
-    """Leave autocast, in which the scores of many tokens would be equal."""
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
-
-
-class PrunedBlock(Block):  # type: ignore[misc]  # timm is untyped
-    """A timm block with a pruning layer behind or inside it, or one that only follows what layers before it did.
-
-    It shares the block's submodules and hooks, so it follows every move and every change of weights, and the
-    model's state dict keeps its keys.
-    """
-
-    number: int
-    stage: PruningStage | None
-    pruning: Pruned
-
-    @classmethod
-    def around(cls, block: Block, number: int, stage: PruningStage | None, pruning: Pruned) -> PrunedBlock:
-        """Put a pruning layer to a block.
-
-        Args:
-            block: the block; it is not changed.
-            number: of the block, from 1.
-            stage: what decides what becomes of the tokens; ``None`` for nothing.
-            pruning: knows each batch's way through the blocks.
-        """
-        pruned: PrunedBlock = cls.__new__(cls)
-        pruned.__dict__.update(block.__dict__)
-        pruned.number, pruned.stage, pruned.pruning = number, stage, pruning
-        return pruned
+class PrunedBlock(StagedBlock, Block):  # type: ignore[misc]  # timm is untyped
+    """A timm block with a pruning layer behind or inside it, or one that follows others."""
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Run the block on (batch, n_token, dim) and return only the tokens that stay."""
@@ -175,10 +136,19 @@ class PrunedBlock(Block):  # type: ignore[misc]  # timm is untyped
         return out
 
     def _reduced(self, stage: PruningStage, trace: BlockTrace) -> Tensor:
-        with _no_autocast(trace.x.device.type):
-            reduction = stage(replace(trace, maps=trace.maps and trace.maps.at_least_float32()))
-            if reduction is None:
-                return trace.x
-            trace.passage.go_through(reduction, counts_sizes=stage.counts_sizes)
-            self.pruning.note(stage, reduction)
-            return reduction.reduce(trace.x, trace.passage.n_prefix)
+        reduction = self.decide(stage, trace)
+        return trace.x if reduction is None else reduction.reduce(trace.x, trace.passage.n_prefix)
+
+
+FAMILY = Family(
+    name="ViT",
+    description="a timm VisionTransformer with a class token or mean pooling (ViT, DeiT, distilled DeiT)",
+    modules=("vision_transformer", "deit", "shapes_vit"),
+    is_mine=_is_mine,
+    problems=_problems,
+    describe=describe,
+    embed=_embed,
+    run_blocks=_run_blocks,
+    classify=_classify,
+    pruned_block=PrunedBlock.around,
+)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from functools import partial
 
 import pytest
 
 from objectives.prefix import DensePrefix, most_useful, prefix_bytes
 from pruning import read_architecture
+from pruning.backbones.families import family_of
 from spaces import RandomDrop, ZeroTPrune
 from tests.objectives.test_evaluator import evaluator, images
-from tests.tiny import tiny_vit
+from tests.tiny import tiny_images, tiny_lvvit, tiny_tnt, tiny_vit
 
 LAYOUTS = [
     ZeroTPrune(after=(3, 5), keep_rate=(0.7, 0.6), s=2),
@@ -28,10 +30,18 @@ def depth_bytes(model, n: int = 50) -> int:
     return prefix_bytes(read_architecture(model), n)
 
 
-@pytest.mark.parametrize("distilled", [False, True])
+MODELS = {
+    "ViT": partial(tiny_vit, depth=6),
+    "distilled DeiT": partial(tiny_vit, depth=6, distilled=True),
+    "TNT": partial(tiny_tnt, depth=6),
+    "LV-ViT": partial(tiny_lvvit, depth=6),
+}
+
+
+@pytest.mark.parametrize("made", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("n_depths", [1, 2, 100])
-def test_results_are_those_of_the_whole_model_to_the_last_bit(distilled, n_depths):
-    model = tiny_vit(depth=6, distilled=distilled)
+def test_results_are_those_of_the_whole_model_to_the_last_bit(made, n_depths):
+    model = made()
     plain = evaluator(model, batch_size=16)
     kept = evaluator(model, batch_size=16, cache_bytes=n_depths * depth_bytes(model))
     for each in (plain, kept):
@@ -63,6 +73,15 @@ def test_blocks_that_a_layout_shares_with_an_earlier_one_are_not_run_again():
     assert again == [0, 0, 0, 4, 4, 4]
     assert later == [0, 0, 0, 4, 4, 4]
     assert earlier == [4, 4, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("made", MODELS.values(), ids=MODELS)
+def test_kept_tokens_take_the_bytes_that_are_planned_for(made):
+    model = made()
+    family = family_of(model, "tiny")
+    held = family.run_blocks(model, family.embed(model, tiny_images(3)), 0, 2)
+    tensors = held if isinstance(held, tuple) else (held,)
+    assert sum(tensor.nbytes for tensor in tensors) == depth_bytes(model, 3)
 
 
 @pytest.mark.parametrize("n_depths", [0, 1, 2])

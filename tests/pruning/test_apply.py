@@ -10,21 +10,10 @@ from torch import nn
 
 from pruning import prune, pruned, read_architecture
 from pruning.reduction import Keep, Merge
-from spaces import InvalidInput, RandomDrop, UnsupportedModel, ZeroTPrune, layout_document
+from spaces import METHODS, InvalidInput, RandomDrop, UnsupportedModel, ZeroTPrune, layout_document
 from storage.export import write_layout
-from tests.tiny import tiny_images, tiny_vit
+from tests.tiny import TINY_MODELS, tiny_images, tiny_vit
 
-MODELS = {
-    "ViT": {},
-    "distilled DeiT": {"distilled": True},
-    "mean pooling": {"global_pool": "avg", "class_token": False},
-    "mean pooling with class token": {"global_pool": "avg"},
-    "registers": {"reg_tokens": 2},
-    "LayerScale": {"init_values": 0.5},
-    "query and key norm": {"qk_norm": True},
-    "norm before the blocks": {"pre_norm": True},
-    "unfused": {},
-}
 LAYOUTS = {
     "zero_tprune": ZeroTPrune(after=(1, 3), keep_rate=(0.7, 0.6), s=2, cls_init="uniform"),
     "random_drop": RandomDrop(after=(2,), keep_rate=(0.5,)),
@@ -36,13 +25,13 @@ IDENTITIES = {
 }
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=TINY_MODELS)
 def model(request):
-    made = tiny_vit(**MODELS[request.param])
-    if request.param == "unfused":
-        for block in made.blocks:
-            block.attn.fused_attn = False
-    return made
+    return TINY_MODELS[request.param]()
+
+
+def test_every_method_stands_in_these_tests():
+    assert set(LAYOUTS) == set(IDENTITIES) == set(METHODS)
 
 
 @pytest.mark.parametrize("method", LAYOUTS)
@@ -106,9 +95,10 @@ def test_an_error_inside_restores_the_model_too():
 def test_the_blocks_see_the_tokens_that_the_closed_form_counts(model, method):
     config = LAYOUTS[method]
     seen = {}
+    attentions = [getattr(block, "attn", None) or block.attn_out for block in model.blocks]
     hooks = [
-        block.attn.qkv.register_forward_pre_hook(lambda _, x, n=n: seen.update({n: x[0].shape[1]}))
-        for n, block in enumerate(model.blocks)
+        attention.proj.register_forward_pre_hook(lambda _, x, n=n: seen.update({n: x[0].shape[1]}))
+        for n, attention in enumerate(attentions)
     ]
     with pruned(model, config) as pruning:
         model(tiny_images())
@@ -229,7 +219,7 @@ def test_an_attention_mask_is_refused():
     ("name", "reason"),
     [
         ("resnet10t", "ResNet"),
-        ("tnt_s_patch16_224", "TNT"),
+        ("pit_ti_224", "PoolingVisionTransformer"),
         ("swin_tiny_patch4_window7_224", "SwinTransformer"),
         ("eva02_tiny_patch14_224", "Eva"),
         ("vit_small_r26_s32_224", "its stem is a HybridEmbed"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import timm
 import torch
@@ -9,20 +11,20 @@ from fvcore.nn import FlopCountAnalysis
 
 from objectives.cost import count_macs
 from pruning import pruned, read_architecture
-from spaces import RandomDrop, ZeroTPrune, dense_cost
+from pruning.reduction import Keep
+from spaces import RandomDrop, StageCost, ZeroTPrune, cost_of, dense_cost
 from tests.spaces.test_zero_tprune import PAPER_X, PAPER_Y, ROWS
-from tests.tiny import tiny_images, tiny_vit
+from tests.tiny import TINY_MODELS, tiny_images, tiny_lvvit, tiny_tnt, tiny_vit
 
-MODELS = {
-    "ViT": {},
-    "distilled DeiT": {"distilled": True},
-    "mean pooling": {"global_pool": "avg", "class_token": False},
-    "registers": {"reg_tokens": 2},
-    "query and key norm": {"qk_norm": True},
-    "norm before the blocks": {"pre_norm": True},
-    "no classifier": {"num_classes": 0},
-    "no final norm": {"final_norm": False},
-    "oblong": {"img_size": (32, 48), "patch_size": (8, 16), "in_chans": 1},
+MODELS = TINY_MODELS | {
+    "no classifier": partial(tiny_vit, num_classes=0),
+    "no final norm": partial(tiny_vit, final_norm=False),
+    "oblong": partial(tiny_vit, img_size=(32, 48), patch_size=(8, 16), in_chans=1),
+    "TNT, no classifier": partial(tiny_tnt, num_classes=0),
+    "TNT, oblong": partial(tiny_tnt, img_size=(32, 48), patch_size=(8, 16), in_chans=1, first_stride=3),
+    "legacy TNT, oblong": partial(tiny_tnt, img_size=(32, 48), patch_size=(8, 16), in_chans=1, legacy=True),
+    "LV-ViT, no classifier": partial(tiny_lvvit, num_classes=0),
+    "LV-ViT, oblong": partial(tiny_lvvit, img_size=(32, 48), patch_size=(8, 16), in_chans=1),
 }
 LAYOUTS = [
     ZeroTPrune(after=(1, 3), keep_rate=(0.7, 0.6), s=2, cls_init="uniform"),
@@ -42,15 +44,16 @@ def fvcore_macs(model: torch.nn.Module, images: torch.Tensor) -> int:
 
 def unfused(model):
     """Let fvcore see the attention: it does not count the fused one."""
-    for block in model.blocks:
-        block.attn.fused_attn = False
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False
     return model
 
 
-@pytest.mark.parametrize("arguments", MODELS.values(), ids=MODELS)
+@pytest.mark.parametrize("made", MODELS.values(), ids=MODELS)
 @pytest.mark.parametrize("layout", [None, *LAYOUTS], ids=["dense", *map(str, range(len(LAYOUTS)))])
-def test_closed_form_fvcore_and_dispatcher_count_the_same(arguments, layout):
-    model = tiny_vit(**arguments)
+def test_closed_form_fvcore_and_dispatcher_count_the_same(made, layout):
+    model = made()
     architecture = read_architecture(model)
     images = torch.randn(1, architecture.in_channels, *architecture.image_size)
     if layout is None:
@@ -62,6 +65,34 @@ def test_closed_form_fvcore_and_dispatcher_count_the_same(arguments, layout):
         assert count_macs(model, images) == expected
     with pruned(unfused(model), layout):
         assert fvcore_macs(model, images) == expected
+
+
+class HalfGoes:
+    """A stage that keeps every other patch."""
+
+    needs_attention = counts_sizes = False
+
+    def __init__(self, block: int, where: str) -> None:
+        self.block, self.where = block, where
+
+    def __call__(self, trace):
+        n_in = trace.x.shape[1] - trace.passage.n_prefix
+        return Keep(torch.arange(0, n_in, 2).expand(len(trace.x), -1), n_in)
+
+
+@pytest.mark.parametrize("where", ["after", "inside"])
+@pytest.mark.parametrize("made", MODELS.values(), ids=MODELS)
+def test_a_layer_at_either_place_costs_what_the_closed_form_says(made, where):
+    model = unfused(made())
+    architecture = read_architecture(model)
+    n_patch = architecture.n_patch
+    plans = [StageCost(1, n_patch, n_patch // 2, where=where), StageCost(3, n_patch // 2, n_patch // 4, where=where)]
+    images = torch.randn(1, architecture.in_channels, *architecture.image_size)
+    with pruned(model, RandomDrop(after=(1, 3), keep_rate=(0.5, 0.5))):
+        for plan in plans:
+            model.blocks[plan.block - 1].stage = HalfGoes(plan.block, where)
+        expected = cost_of(architecture, plans).macs
+        assert count_macs(model, images) == expected == fvcore_macs(model, images)
 
 
 @pytest.mark.parametrize("row", ["Z1", "X floor", "X round", "Y floor", "Y round", "Table 7", "budget a", "budget b"])
@@ -79,12 +110,28 @@ def test_the_published_layouts_cost_on_timms_deit_what_the_closed_form_says(row)
         ("deit_tiny_patch16_224", 1_258_411_200),
         ("deit_small_distilled_patch16_224", 4_633_644_288),
         ("deit_base_patch16_224", 17_582_740_224),
+        ("tnt_s_patch16_224", 5_245_147_008),
+        ("tnt_s_legacy_patch16_224", 5_240_631_168),
+        ("tnt_b_patch16_224", 14_096_202_880),
+        ("lvvit_s", 6_568_784_256),  # published: 6.6
+        ("lvvit_m", 12_703_539_712),  # published: 12.7
     ],
 )
-def test_timms_models_read_as_what_the_closed_form_counts(name, macs):
-    architecture = read_architecture(timm.create_model(name))
+def test_real_models_read_as_what_the_closed_form_counts(name, macs):
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    architecture = read_architecture(model)
     assert architecture.name == name
     assert dense_cost(architecture).macs == macs
+
+
+@pytest.mark.parametrize("name", ["tnt_s_patch16_224", "tnt_s_legacy_patch16_224", "lvvit_s"])
+def test_a_pruned_model_of_another_family_costs_what_the_closed_form_says(name):
+    model = unfused(timm.create_model(name)).eval()
+    layout = ZeroTPrune(after=(3, 6, 9), keep_rate=(0.9, 0.8, 0.7))
+    images = torch.zeros(1, 3, 224, 224)
+    with pruned(model, layout):
+        assert count_macs(model, images) == fvcore_macs(model, images) == layout.cost(read_architecture(model)).macs
 
 
 def test_the_count_is_of_one_image_whatever_the_batch():

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from spaces import StageCost, cost_of, dense_cost
+from spaces import Architecture, Convolution, StageCost, Words, cost_of, dense_cost
 from tests.tiny import DEIT_SMALL
 
 DENSE = [
@@ -16,6 +18,61 @@ DENSE = [
     ),
     ({"dim": 1024, "n_heads": 16, "attention_dim": 1024, "mlp_dim": 4096, "depth": 24}, 61_604_135_936),
 ]
+
+
+def tnt(dim: int, n_heads: int, word_dim: int, *, legacy: bool = False, n_word: int = 16) -> Architecture:
+    side = 14 * math.isqrt(n_word)
+    return Architecture(
+        name="TNT",
+        image_size=(224, 224),
+        patch_size=(16, 16),
+        depth=12,
+        dim=dim,
+        n_heads=n_heads,
+        attention_dim=dim,
+        mlp_dim=4 * dim,
+        stem=(Convolution(in_channels=3, out_channels=word_dim, kernel_size=(7, 7), output_size=(side, side)),),
+        words=Words(n_word=n_word, dim=word_dim, mlp_dim=4 * word_dim, norms_projection=not legacy),
+    )
+
+
+@pytest.mark.parametrize(
+    ("architecture", "macs"),
+    [
+        (tnt(192, 3, 12), 1_417_857_984),
+        (tnt(384, 6, 24), 5_245_147_008),
+        (tnt(384, 6, 24, legacy=True), 5_240_631_168),
+        (tnt(640, 10, 40), 14_096_202_880),
+    ],
+    ids=["Ti", "S", "S legacy", "B"],
+)
+def test_dense_cost_of_a_tnt_is_the_published_integer(architecture, macs):
+    assert dense_cost(architecture).macs == macs
+
+
+@pytest.mark.parametrize(("n_word", "word_dim", "gflops"), [(64, 6, 5.137), (4, 96, 6.004)])
+def test_other_numbers_of_words_cost_what_the_tnt_paper_says(n_word, word_dim, gflops):
+    assert dense_cost(tnt(384, 6, word_dim, n_word=n_word)).gflops == pytest.approx(gflops, abs=5e-4)
+
+
+def test_a_dropped_sentence_spares_its_words_from_the_next_block_on():
+    architecture = tnt(384, 6, 24)
+    plain = architecture.model_copy(update={"words": None})
+
+    def of_words(block: int, where: str) -> int:
+        stages = [StageCost(block=6, n_in=196, n_out=96, where=where)]
+        blocks = [cost_of(each, stages).blocks[block - 1].macs for each in (architecture, plain)]
+        return blocks[0] - blocks[1]
+
+    for where in ("after", "inside"):
+        assert of_words(6, where) * 96 == of_words(7, where) * 196
+
+
+def test_a_classifier_of_patches_reads_those_that_are_left():
+    architecture = DEIT_SMALL.model_copy(update={"classifies_patches": True})
+    stages = [StageCost(block=12, n_in=196, n_out=96)]
+    spared = cost_of(DEIT_SMALL, ()).macs - cost_of(DEIT_SMALL, stages).macs
+    assert cost_of(architecture, ()).macs - cost_of(architecture, stages).macs == spared + 100 * 384 * 1000
 
 
 @pytest.mark.parametrize(
