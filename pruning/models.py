@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pruning.apply import read_architecture
+from pruning.checkpoints import load_weights, read_checkpoint
 from pruning.preprocessing import Preprocessing
 from pruning.shapes_vit import BUNDLED_MODELS
 from spaces import Architecture, InvalidInput
@@ -57,7 +57,8 @@ def load_model(
     Args:
         name: a timm name, a bundled name, ``local-dir:/path`` or ``hf-hub:org/name``. Only the last, and
             ``pretrained``, reach the network.
-        checkpoint: a .safetensors or .pth file with the weights. Files that hold other pickled objects are refused.
+        checkpoint: a .safetensors or .pth file with the weights; see ``pruning.checkpoints``. What its layout says of
+            the model's constructor and preprocessing holds where the caller says nothing else.
         pretrained: take timm's published weights from the hub.
         random_weights: accept a model without weights, to count its cost, say.
         arguments: of the model's constructor, such as ``img_size`` or ``num_classes``.
@@ -81,12 +82,14 @@ def load_model(
     with_weights = (has_own_weights and not checkpoint) or pretrained
     if pretrained and not has_own_weights:
         read_architecture(_created(name, arguments or {}), name)  # refused before anything is downloaded
-    model = _created(name, arguments or {}, pretrained=with_weights)
+    read = read_checkpoint(checkpoint) if checkpoint else None
+    model = _created(name, {**(read.arguments if read else {}), **(arguments or {})}, pretrained=with_weights)
     if with_weights:
         _refuse_altered_weights(name, model.pretrained_cfg, arguments or {})
     architecture = read_architecture(model, name)
-    if checkpoint:
-        _load_checkpoint(model, Path(checkpoint))
+    if read:
+        load_weights(model, read)
+        preprocessing = {**read.preprocessing, **(preprocessing or {})}
     return LoadedModel(
         name=name,
         model=model.requires_grad_(False),
@@ -152,57 +155,6 @@ def _nearest(name: str) -> list[str]:
         return max(difflib.SequenceMatcher(None, name, part).ratio() for part in (candidate, candidate[: len(name)]))
 
     return sorted(names, key=lambda candidate: (-similarity(candidate), len(candidate), candidate))[:_N_LISTED]
-
-
-def _load_checkpoint(model: nn.Module, path: Path) -> None:
-    weights = _read_weights(path)
-    expected = model.state_dict()
-    # timm's filter resamples position embeddings to another image size without a word.
-    if _shape(weights.get("pos_embed")) not in (None, _shape(expected.get("pos_embed"))):
-        raise InvalidInput(
-            f"{path} is for another image size: its pos_embed is {_shape(weights['pos_embed'])}, the model's "
-            f"{_shape(expected.get('pos_embed'))}: set --image-size to the checkpoint's"
-        )
-    filters = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    if filters is not None:
-        weights = filters(weights, model)
-    missing = [key for key in expected if key not in weights]
-    left_over = [key for key in weights if key not in expected]
-    misshapen = [
-        f"{key} ({_shape(weights[key])}, not {_shape(tensor)})"
-        for key, tensor in expected.items()
-        if key in weights and _shape(weights[key]) != _shape(tensor)
-    ]
-    problems = [
-        f"{len(keys)} {what}: {', '.join(keys[:_N_LISTED])}{', ...' if len(keys) > _N_LISTED else ''}"
-        for what, keys in (("missing", missing), ("misshapen", misshapen), ("left over", left_over))
-        if keys
-    ]
-    if problems:
-        remedy = "; set --num-classes to the checkpoint's" if any(key.startswith("head") for key in misshapen) else ""
-        raise InvalidInput(f"{path} does not fit {type(model).__name__}: {'; '.join(problems)}{remedy}")
-    model.load_state_dict(weights)
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InvalidInput(f"there is no checkpoint file {path}")
-    try:
-        weights = timm.models.load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # a damaged file raises whatever its reader stumbles over
-        if "Unsupported globals" in str(error):
-            raise InvalidInput(
-                f"{path} holds pickled objects other than tensors, which could run code when loaded: save its "
-                f"state dict as .safetensors where you trust it"
-            ) from None
-        raise InvalidInput(f"{path} is no readable .safetensors or .pth file: {_one_line(error)}") from None
-    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise InvalidInput(f"{path} holds no state dict of tensors")
-    return weights
-
-
-def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
-    return None if tensor is None else tuple(tensor.shape)
 
 
 def _one_line(error: Exception) -> str:
