@@ -14,12 +14,14 @@ import torch
 from torch import nn
 
 from pruning.apply import read_architecture
+from pruning.backbones.families import FAMILIES
+from pruning.backbones.family import Family
 from pruning.checkpoints import load_weights, read_checkpoint
 from pruning.preprocessing import Preprocessing
 from pruning.shapes_vit import BUNDLED_MODELS
-from spaces import Architecture, InvalidInput
+from spaces import Architecture, InvalidInput, UnsupportedModel
 
-__all__ = ["LoadedModel", "load_model", "weights_digest"]
+__all__ = ["LoadedModel", "load_model", "supported_models", "weights_digest"]
 
 _N_LISTED = 4
 
@@ -99,6 +101,35 @@ def load_model(
     )
 
 
+def supported_models(pattern: str = "*") -> list[tuple[str, str]]:
+    """List the models that can be built by name and pruned, each with the name of its family.
+
+    Each is built with one block and without weights, some 20 ms.
+
+    Args:
+        pattern: of names, with ``*`` and ``?``.
+
+    >>> supported_models("deit_tiny_*")
+    [('deit_tiny_distilled_patch16_224', 'ViT'), ('deit_tiny_patch16_224', 'ViT')]
+    """
+    found = [(name, family.name) for family in FAMILIES for name in _names_of(family, pattern) if _is_supported(name)]
+    return sorted(found)
+
+
+def _names_of(family: Family, pattern: str = "*") -> list[str]:
+    return [name for module in family.modules for name in timm.list_models(pattern, module=module)]
+
+
+def _is_supported(name: str) -> bool:
+    with torch.device("meta"):
+        model = timm.create_model(name, depth=1)
+    try:
+        read_architecture(model, name)
+    except UnsupportedModel:
+        return False
+    return True
+
+
 def _created(name: str, arguments: Mapping[str, Any], *, pretrained: bool = False) -> Any:
     try:
         return timm.create_model(name, pretrained=pretrained, **arguments).eval()
@@ -149,7 +180,7 @@ def _check_known(name: str) -> None:
 
 def _nearest(name: str) -> list[str]:
     """Give the most similar names of models that can be pruned; a part of a name is as good as the whole."""
-    names = {*BUNDLED_MODELS, *timm.list_models(module="vision_transformer"), *timm.list_models(module="deit")}
+    names = {name for family in FAMILIES for name in _names_of(family)}
 
     def similarity(candidate: str) -> float:
         return max(difflib.SequenceMatcher(None, name, part).ratio() for part in (candidate, candidate[: len(name)]))

@@ -10,7 +10,7 @@ import safetensors.torch
 import timm
 import torch
 
-from pruning.models import load_model, weights_digest
+from pruning.models import load_model, supported_models, weights_digest
 from spaces import InvalidInput, UnsupportedModel
 
 NAME = "vit_tiny_patch16_224"
@@ -185,3 +185,31 @@ def test_a_folder_of_another_librarys_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"architectures": ["ViTForImageClassification"]}')
     with pytest.raises(InvalidInput, match=r"config\.json is not timm's"):
         load_model(f"local-dir:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("tnt_*", {"tnt_b_patch16_224": "TNT", "tnt_s_legacy_patch16_224": "TNT", "tnt_s_patch16_224": "TNT"}),
+        ("lvvit_?", {"lvvit_m": "LV-ViT", "lvvit_s": "LV-ViT"}),
+        ("shapes_*", {"shapes_vit_small": "ViT"}),
+        ("deit3_small_patch16_384", {"deit3_small_patch16_384": "ViT"}),
+        (
+            "vit_*_patch14_reg4_dinov2",
+            dict.fromkeys(
+                ["vit_base_patch14_reg4_dinov2", "vit_large_patch14_reg4_dinov2", "vit_small_patch14_reg4_dinov2"],
+                "ViT",
+            ),
+        ),
+        ("resnet*", {}),
+        ("no_such_*", {}),
+    ],
+)
+def test_models_that_can_be_pruned_are_listed_by_pattern(pattern, found):
+    assert supported_models(pattern) == list(found.items())
+
+
+@pytest.mark.parametrize("name", ["deit_tiny_patch16_224", "tnt_s_patch16_224", "lvvit_s"])
+def test_a_listed_model_is_loaded_under_its_name(name):
+    assert name in dict(supported_models(name))
+    assert load_model(name, random_weights=True, arguments={"depth": 1}).architecture.name == name
