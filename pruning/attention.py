@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from timm.layers import Attention
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 __all__ = ["AttentionMaps", "attend"]
 
@@ -15,7 +16,8 @@ class AttentionMaps:
     """What one block's attention computed on the way.
 
     Attributes:
-        weights: (batch, head, n_token, n_token), softmax over the last axis: each row, a query, sums to 1.
+        weights: (batch, head, n_token, n_token), softmax over the last axis: each row, a query, sums to 1. No row
+            at all, (batch, head, 0, n_token), where only the projections were asked for.
         query: (batch, head, n_token, head_dim), after the model's query norm if it has one.
         key: likewise.
         value: (batch, head, n_token, head_dim).
@@ -32,13 +34,16 @@ class AttentionMaps:
         return AttentionMaps(*(each.float() if each.element_size() < 4 else each for each in maps))
 
 
-def attend(attention: Attention, x: Tensor, key_bias: Tensor | None = None) -> tuple[Tensor, AttentionMaps]:
+def attend(
+    attention: Attention, x: Tensor, key_bias: Tensor | None = None, *, with_weights: bool = True
+) -> tuple[Tensor, AttentionMaps]:
     """Run a timm attention module with its matrix in the open, where fused attention would hide it.
 
     Args:
         attention: the module; its norms, gate, dropouts and projection are all applied.
         x: (batch, n_token, dim), already normalised by the block.
         key_bias: (batch, 1, 1, n_token), added to the logits.
+        with_weights: whether the matrix is wanted; without it a module that fuses its attention goes on doing so.
 
     Returns:
         The module's output, equal to its own forward up to rounding, and what it computed on the way.
@@ -47,9 +52,16 @@ def attend(attention: Attention, x: Tensor, key_bias: Tensor | None = None) -> t
     packed = attention.qkv(x).reshape(batch, n_token, 3, attention.num_heads, attention.head_dim)
     query, key, value = packed.permute(2, 0, 3, 1, 4).unbind(0)
     query, key = attention.q_norm(query), attention.k_norm(key)
-    logits = (query * attention.scale) @ key.transpose(-2, -1)
-    weights = (logits if key_bias is None else logits + key_bias).softmax(dim=-1)
-    mixed = attention.attn_drop(weights) @ value
+    if attention.fused_attn and not with_weights:
+        dropout = attention.attn_drop.p if attention.training else 0.0
+        mixed = scaled_dot_product_attention(query, key, value, key_bias, dropout, scale=attention.scale)
+        weights = query.new_empty(batch, attention.num_heads, 0, n_token)
+    else:
+        logits = (query * attention.scale) @ key.transpose(-2, -1)
+        if key_bias is not None:
+            logits += key_bias  # in place: another matrix of this size would cost as much as the product
+        weights = logits.softmax(dim=-1)
+        mixed = attention.attn_drop(weights) @ value
     out = attention.norm(mixed.transpose(1, 2).reshape(batch, n_token, attention.attn_dim))
     if attention.gate is not None:
         out = out * attention.gate(x).sigmoid()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pruning.reduction import Reduction
+from pruning.reduction import Merge, Reduction
 
 __all__ = ["Passage"]
 
@@ -17,6 +17,7 @@ class Passage:
         image_ids: (batch,), int64, names each image for methods that draw at random.
         n_prefix: tokens before the patches.
         sizes: (batch, n_patch), the patches that each patch token stands for; ``None`` while each is its own.
+        weighs_keys: whether blocks attend to a token by its size.
         votes: (batch, n_patch), attention received so far, for methods that add it up; ``None`` for the others.
     """
 
@@ -24,6 +25,7 @@ class Passage:
         self.image_ids = image_ids
         self.n_prefix = n_prefix
         self.sizes: Tensor | None = None
+        self.weighs_keys = False
         self.votes: Tensor | None = None
 
     def go_through(self, reduction: Reduction, *, counts_sizes: bool) -> None:
@@ -33,11 +35,11 @@ class Passage:
             reduction: what it did.
             counts_sizes: whether later blocks weigh a token by the patches that it stands for.
         """
-        if counts_sizes:
-            sizes = self.sizes
-            if sizes is None:
-                sizes = torch.ones_like(reduction.owners(), dtype=torch.float32)
-            self.sizes = reduction.sum_up(sizes)
+        self.weighs_keys = self.weighs_keys or counts_sizes
+        if self.sizes is None and isinstance(reduction, Merge):
+            self.sizes = torch.ones_like(reduction.shares)
+        if self.sizes is not None:
+            self.sizes = reduction.sum_up(self.sizes)
         if self.votes is not None:
             self.votes = reduction.sum_up(self.votes)
 
@@ -48,7 +50,7 @@ class Passage:
 
         Source: Bolya et al. 2023, "Token merging", arXiv:2210.09461, Equation 1.
         """
-        if self.sizes is None:
+        if self.sizes is None or not self.weighs_keys:
             return None
         prefix = self.sizes.new_zeros(len(self.sizes), self.n_prefix)
         bias = torch.cat([prefix, self.sizes.log()], dim=1)[:, None, None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -22,7 +22,7 @@ class BlockTrace:
     Attributes:
         x_pre: (batch, n_token, dim), what entered the block.
         x: (batch, n_token, dim), what is reduced: what left the block or, inside it, what left its attention.
-        maps: its attention; ``None`` unless the stage asked for it.
+        maps: what of its attention the stage asked for; ``None`` for nothing.
         passage: what is remembered of the batch since it entered the first block that is not as in the dense model.
     """
 
@@ -38,14 +38,16 @@ class PruningStage(Protocol):
     Attributes:
         block: the block's number, from 1.
         where: ``after`` the block or ``inside`` it, between attention and MLP.
-        needs_attention: whether its block must show its attention matrix, which rules out fused attention.
         counts_sizes: whether later blocks attend to a token by the patches that it stands for.
     """
 
     block: int
     where: Where
-    needs_attention: bool
     counts_sizes: bool
+
+    @property
+    def needs_attention(self) -> bool | Literal["projections"]:
+        """Whether its block must show its attention matrix, which rules out fused attention, or projections alone."""
 
     def __call__(self, trace: BlockTrace) -> Reduction | None:
         """Give what becomes of the patches that entered; ``None`` where the stage only looks."""

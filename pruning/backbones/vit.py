@@ -124,7 +124,8 @@ class PrunedBlock(StagedBlock, Block):  # type: ignore[misc]  # timm is untyped
         normed = self.norm1(x)
         key_bias = passage.key_bias(normed)
         if stage is not None and stage.needs_attention:
-            mixed, maps = attend(self.attn, normed, key_bias)
+            with_weights = stage.needs_attention != "projections"
+            mixed, maps = attend(self.attn, normed, key_bias, with_weights=with_weights)
         else:
             mixed, maps = self.attn(normed, attn_mask=key_bias), None
         out: Tensor = x + self.drop_path1(self.ls1(mixed))

@@ -29,6 +29,19 @@ def test_the_open_forward_is_the_modules_own(variant, fused):
     torch.testing.assert_close(maps.weights.sum(-1), torch.ones(2, 3, 17))
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("biased", [True, False])
+def test_without_its_matrix_attention_gives_the_same(variant, biased):
+    attention = Attention(24, num_heads=3, **VARIANTS[variant]).eval()
+    x = torch.randn(2, 17, 24)
+    bias = torch.randn(2, 1, 1, 17) if biased else None
+    out, maps = attend(attention, x, bias)
+    fused, projections = attend(attention, x, bias, with_weights=False)
+    torch.testing.assert_close(fused, out)
+    assert projections.weights.shape == (2, 3, 0, 17)
+    assert all(torch.equal(getattr(projections, n), getattr(maps, n)) for n in ("query", "key", "value"))
+
+
 def test_the_maps_are_those_that_made_the_output():
     attention = Attention(24, num_heads=3).eval()
     x = torch.randn(2, 17, 24)

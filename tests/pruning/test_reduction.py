@@ -27,6 +27,19 @@ def test_a_merged_token_is_the_mean_by_shares_and_what_goes_is_in_none():
     assert merge.owners().tolist() == [[1, 0, 1, -1]]
 
 
+def test_a_merged_token_is_the_mean_by_weight():
+    merge = Merge.by_weight(torch.tensor([[1, 0, 1, 2]]), torch.tensor([[1.0, 7.0, 3.0, 5.0]]), n_out=2)
+    torch.testing.assert_close(merge.shares, torch.tensor([[0.25, 1.0, 0.75, 1.0]]))
+
+
+def test_sizes_are_followed_also_where_no_key_is_weighed_by_them():
+    passage = Passage(torch.arange(1), n_prefix=1)
+    passage.go_through(Merge(torch.tensor([[0, 0, 1, 2]]), torch.ones(1, 4), n_out=3), counts_sizes=False)
+    passage.go_through(Keep(torch.tensor([[0, 2]]), n_in=3), counts_sizes=False)
+    assert passage.sizes.tolist() == [[2.0, 1.0]]
+    assert passage.key_bias(torch.zeros(1)) is None
+
+
 def test_sizes_add_up_over_layers_and_weigh_keys():
     passage = Passage(torch.arange(1), n_prefix=1)
     assert passage.key_bias(torch.zeros(1)) is None
