@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pruning.attention_rank import attention_rank_stages
 from pruning.backbones.block import StagedBlock
 from pruning.backbones.families import family_of
+from pruning.cls_topk import cls_topk_stages
 from pruning.passage import Passage
 from pruning.random_drop import random_drop_stages
 from pruning.reduction import Reduction
 from pruning.stage import PruningStage
+from pruning.tome import tome_stages
 from pruning.zero_tprune import zero_tprune_stages
 from spaces import Architecture, InvalidInput, PruningConfig, UnsupportedModel, parse_layout, read_layout
 
@@ -25,6 +28,9 @@ __all__ = ["Layout", "Pruning", "prune", "pruned", "read_architecture"]
 Layout = PruningConfig | Mapping[str, Any] | str | Path
 _STAGES: Mapping[str, Callable[..., list[PruningStage]]] = {
     "zero_tprune": zero_tprune_stages,
+    "cls_topk": cls_topk_stages,
+    "attention_rank": attention_rank_stages,
+    "tome": tome_stages,
     "random_drop": random_drop_stages,
 }
 

@@ -1,21 +1,30 @@
 """What may be tried: layouts, their spaces, their cost and their budgets. Imports no torch."""
 
 from spaces.architecture import Architecture, Convolution, Words
+from spaces.attention_rank import AttentionRank, AttentionRankSpace
 from spaces.base import PruningConfig, SearchSpace
 from spaces.budget import Budget
+from spaces.cls_topk import CLSTopK, CLSTopKSpace, CLSTopKStage
 from spaces.cost import BlockCost, Cost, StageCost, cost_of, dense_cost
 from spaces.errors import BudgetUnsatisfiable, InvalidInput, PrunefrontError, UnsupportedModel
 from spaces.methods import METHODS, layout_document, parse_layout, parse_space, read_layout
 from spaces.problem import Problem, Proposal
 from spaces.random_drop import RandomDrop, RandomDropSpace
+from spaces.tome import ToMe
+from spaces.tome_space import ToMeSpace
 from spaces.zero_tprune import ZeroTPrune, ZeroTPruneSpace, ZeroTPruneStage
 
 __all__ = [
     "METHODS",
     "Architecture",
+    "AttentionRank",
+    "AttentionRankSpace",
     "BlockCost",
     "Budget",
     "BudgetUnsatisfiable",
+    "CLSTopK",
+    "CLSTopKSpace",
+    "CLSTopKStage",
     "Convolution",
     "Cost",
     "InvalidInput",
@@ -27,6 +36,8 @@ __all__ = [
     "RandomDropSpace",
     "SearchSpace",
     "StageCost",
+    "ToMe",
+    "ToMeSpace",
     "UnsupportedModel",
     "Words",
     "ZeroTPrune",

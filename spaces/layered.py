@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from spaces.architecture import Architecture
 from spaces.base import PruningConfig
+from spaces.cost import StageCost
 from spaces.domains import FloatRange, IntRange
 from spaces.errors import InvalidInput
 
@@ -16,9 +17,11 @@ __all__ = [
     "FloatSetting",
     "IntSetting",
     "LayeredConfig",
+    "OneFloatSetting",
     "PlacesSetting",
     "PrunesAfter",
     "PrunesInside",
+    "floor_stages",
     "last_place",
     "per_layer",
 ]
@@ -43,6 +46,7 @@ Places = Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_incr
 KeepRate = Annotated[float, Field(gt=0, le=1)]
 PlacesSetting = IntRange | tuple[int, ...] | None
 IntSetting = IntRange | int | tuple[int, ...]
+OneFloatSetting = Annotated[FloatRange | float, BeforeValidator(_whole_range_as_float)]
 FloatSetting = Annotated[FloatRange | float | tuple[float, ...], BeforeValidator(_whole_range_as_float)]
 
 
@@ -120,6 +124,23 @@ class PrunesInside(LayeredConfig):
     inside: Places
 
     places_name: ClassVar[str] = "inside"
+
+
+def floor_stages(config: PrunesAfter, architecture: Architecture) -> list[StageCost]:
+    """Work out token counts where each layer keeps floor(rate * patches), and choosing them costs nothing.
+
+    Raises:
+        InvalidInput: a layer lies beyond the model's depth.
+    """
+    config.check_layers(architecture)
+    stages: list[StageCost] = []
+    n_patch = architecture.n_patch
+    for after, rate in zip(config.after, config.keep_rate, strict=True):
+        # Floating-point artefacts included: int(100 * 0.29) is 28 in the reference codes too.
+        n_out = min(max(int(n_patch * rate), config.min_tokens), n_patch)
+        stages.append(StageCost(block=after, n_in=n_patch, n_out=n_out))
+        n_patch = n_out
+    return stages
 
 
 def last_place(places_name: str, architecture: Architecture) -> int:

@@ -11,9 +11,13 @@ from typing import Any
 
 import yaml
 
+from spaces.attention_rank import AttentionRank, AttentionRankSpace
 from spaces.base import PruningConfig, SearchSpace
+from spaces.cls_topk import CLSTopK, CLSTopKSpace
 from spaces.errors import InvalidInput
 from spaces.random_drop import RandomDrop, RandomDropSpace
+from spaces.tome import ToMe
+from spaces.tome_space import ToMeSpace
 from spaces.zero_tprune import ZeroTPrune, ZeroTPruneSpace
 
 __all__ = [
@@ -29,6 +33,9 @@ __all__ = [
 
 METHODS: Mapping[str, tuple[type[PruningConfig], type[SearchSpace]]] = {
     "zero_tprune": (ZeroTPrune, ZeroTPruneSpace),
+    "cls_topk": (CLSTopK, CLSTopKSpace),
+    "attention_rank": (AttentionRank, AttentionRankSpace),
+    "tome": (ToMe, ToMeSpace),
     "random_drop": (RandomDrop, RandomDropSpace),
 }
 LAYOUT_FORMAT = "prunefront-layout"
@@ -109,7 +116,7 @@ def parse_space(method: str, preset: str = "paper", settings: Mapping[str, Any] 
             f"{method} has no setting {unknown[0]!r}; did you mean {_nearest(unknown[0], space.model_fields)}?"
         )
     lengths = [len(value) for value in settings.values() if isinstance(value, list | tuple)]
-    implied = {"n_layers": lengths[0]} if lengths else {}
+    implied = {"n_layers": lengths[0]} if lengths and "n_layers" in space.model_fields else {}
     return space.parse({**space.presets[preset], **implied, **settings})
 
 

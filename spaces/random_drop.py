@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from spaces.architecture import Architecture
 from spaces.cost import StageCost
 from spaces.layer_draw import LayerDraw
-from spaces.layered import PrunesAfter
+from spaces.layered import PrunesAfter, floor_stages
 from spaces.layered_space import SpaceAfter
 
 __all__ = ["RandomDrop", "RandomDropSpace"]
@@ -27,14 +27,7 @@ class RandomDrop(PrunesAfter):
 
     def stages(self, architecture: Architecture) -> list[StageCost]:
         """Work out the integer token counts of every pruning layer; choosing at random costs nothing."""
-        self.check_layers(architecture)
-        stages: list[StageCost] = []
-        n_patch = architecture.n_patch
-        for after, rate in zip(self.after, self.keep_rate, strict=True):
-            n_out = min(max(int(n_patch * rate), self.min_tokens), n_patch)
-            stages.append(StageCost(block=after, n_in=n_patch, n_out=n_out))
-            n_patch = n_out
-        return stages
+        return floor_stages(self, architecture)
 
     def effect(self, architecture: Architecture) -> dict[str, Any]:
         """Describe the layers that remove tokens, and the seed that chooses them."""

@@ -10,19 +10,39 @@ from torch import nn
 
 from pruning import prune, pruned, read_architecture
 from pruning.reduction import Keep, Merge
-from spaces import METHODS, InvalidInput, RandomDrop, UnsupportedModel, ZeroTPrune, layout_document
+from spaces import (
+    METHODS,
+    AttentionRank,
+    CLSTopK,
+    InvalidInput,
+    RandomDrop,
+    ToMe,
+    UnsupportedModel,
+    ZeroTPrune,
+    layout_document,
+)
 from storage.export import write_layout
 from tests.tiny import TINY_MODELS, tiny_images, tiny_vit
 
 LAYOUTS = {
     "zero_tprune": ZeroTPrune(after=(1, 3), keep_rate=(0.7, 0.6), s=2, cls_init="uniform"),
+    "cls_topk": CLSTopK(inside=(1, 3), keep_rate=(0.7, 0.6), fuse=False),
+    "cls_topk, fused": CLSTopK(inside=(1, 3), keep_rate=(0.7, 0.6)),
+    "attention_rank": AttentionRank(after=(1, 3), keep_rate=(0.7, 0.6)),
+    "attention_rank, accumulated": AttentionRank(after=(2, 3), keep_rate=(0.7, 0.6), score="accumulated"),
+    "tome": ToMe(r=3),
+    "tome, by tokens": ToMe(r=(0, 5, 2), metric_feature="x", prop_attn=False),
     "random_drop": RandomDrop(after=(2,), keep_rate=(0.5,)),
 }
 IDENTITIES = {
     # Every block gives its tokens away and takes them all back.
     "zero_tprune": ZeroTPrune(after=(1, 2, 3), keep_rate=(1.0,) * 3, s=0, cls_init="uniform"),
+    "cls_topk": CLSTopK(inside=(1, 2, 3), keep_rate=(1.0,) * 3),
+    "attention_rank": AttentionRank(after=(1, 2, 3), keep_rate=(1.0,) * 3, score="accumulated"),
+    "tome": ToMe(r=0),
     "random_drop": RandomDrop(after=(1, 2, 3), keep_rate=(1.0,) * 3),
 }
+RANK_BY_CLASS_TOKEN = {"cls_topk"}
 
 
 @pytest.fixture(params=TINY_MODELS)
@@ -31,11 +51,32 @@ def model(request):
 
 
 def test_every_method_stands_in_these_tests():
-    assert set(LAYOUTS) == set(IDENTITIES) == set(METHODS)
+    assert {layout.method for layout in LAYOUTS.values()} == set(IDENTITIES) == set(METHODS)
 
 
-@pytest.mark.parametrize("method", LAYOUTS)
+def is_refused(model, layout) -> bool:
+    """Say whether a layout needs a class token that the model does not have, and see it refused."""
+    if layout.method not in RANK_BY_CLASS_TOKEN or model.cls_token is not None:
+        return False
+    with pytest.raises(UnsupportedModel, match="no class token"), pruned(model, layout):
+        pass
+    return True
+
+
+@pytest.mark.parametrize("layouts", [LAYOUTS, IDENTITIES], ids=["layouts", "identities"])
+def test_ranking_by_a_class_token_that_there_is_not_is_refused(layouts):
+    model = TINY_MODELS["mean pooling"]()
+    with (
+        pytest.raises(UnsupportedModel, match=r"no class token, .* use attention_rank, tome, random_drop, or zero_tp"),
+        pruned(model, layouts["cls_topk"]),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("method", IDENTITIES)
 def test_pruning_nothing_changes_nothing(model, method):
+    if is_refused(model, IDENTITIES[method]):
+        return
     images = tiny_images()
     with torch.inference_mode():
         dense = model(images)
@@ -73,6 +114,8 @@ def test_a_stage_that_keeps_every_token_changes_nothing(model, where, needs_atte
 
 @pytest.mark.parametrize("method", LAYOUTS)
 def test_leaving_restores_the_model_bit_for_bit(model, method):
+    if is_refused(model, LAYOUTS[method]):
+        return
     images, blocks, weights = tiny_images(), list(model.blocks), copy.deepcopy(model.state_dict())
     with torch.inference_mode():
         dense = model(images)
@@ -94,6 +137,8 @@ def test_an_error_inside_restores_the_model_too():
 @pytest.mark.parametrize("method", LAYOUTS)
 def test_the_blocks_see_the_tokens_that_the_closed_form_counts(model, method):
     config = LAYOUTS[method]
+    if is_refused(model, config):
+        return
     seen = {}
     attentions = [getattr(block, "attn", None) or block.attn_out for block in model.blocks]
     hooks = [
@@ -133,6 +178,20 @@ def test_the_trace_names_the_patches_of_the_image_that_stay():
         for row in owners.tolist():
             assert [token for token in row if token >= 0] == list(range(n_kept))
     assert (first[second >= 0] >= 0).all()
+
+
+@pytest.mark.parametrize("method", LAYOUTS)
+def test_an_image_keeps_and_merges_the_same_tokens_alone_and_in_a_batch(method):
+    model, images = tiny_vit(), tiny_images(16)
+    with pruned(model, LAYOUTS[method], trace=True) as pruning:
+        model(images)
+        together = pruning.owners
+        for index in (0, 7, 15):
+            pruning.owners, pruning.image_ids = {}, torch.tensor([index])
+            model(images[index : index + 1])
+            assert pruning.owners.keys() == together.keys()
+            for block, owners in pruning.owners.items():
+                assert torch.equal(owners[0], together[block][index])
 
 
 def test_random_drop_keeps_the_same_tokens_of_an_image_in_any_batch():

@@ -7,12 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spaces import BudgetUnsatisfiable, InvalidInput, UnsupportedModel, dense_cost, parse_space
-from spaces.domains import Choice, IntRange
+from spaces.domains import Choice, IntRange, bounds
+from spaces.layered import last_place
 from tests.tiny import DEIT_SMALL
 
 SPACES = {
     (method, preset): parse_space(method, preset)
-    for method in ("zero_tprune", "random_drop")
+    for method in ("zero_tprune", "cls_topk", "attention_rank", "random_drop")
     for preset in ("paper", "full")
 }
 
@@ -40,8 +41,9 @@ def test_every_draw_fits_every_budget_that_the_space_can_meet(space, seed, share
     values = draw(space, seed=seed)
     layout = space.fit(values, DEIT_SMALL, target)
     assert layout.cost(DEIT_SMALL).gflops <= target
-    assert all(1 <= after <= 11 for after in layout.after)
-    assert all(0.3 <= rate <= 1 for rate in layout.keep_rate)
+    assert all(1 <= place <= last_place(space.places_name, DEIT_SMALL) for place in layout.places)
+    low, high = bounds(space.keep_rate)
+    assert all(low <= rate <= high for rate in layout.keep_rate)
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=map("-".join, SPACES))
