@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pruning.attention_rank import attention_rank_stages
 from pruning.backbones.block import StagedBlock
 from pruning.backbones.families import family_of
+from pruning.bat import bat_stages
 from pruning.cls_topk import cls_topk_stages
 from pruning.passage import Passage
 from pruning.random_drop import random_drop_stages
@@ -32,6 +33,7 @@ _STAGES: Mapping[str, Callable[..., list[PruningStage]]] = {
     "attention_rank": attention_rank_stages,
     "tome": tome_stages,
     "random_drop": random_drop_stages,
+    "bat": bat_stages,
 }
 
 

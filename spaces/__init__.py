@@ -3,6 +3,7 @@
 from spaces.architecture import Architecture, Convolution, Words
 from spaces.attention_rank import AttentionRank, AttentionRankSpace
 from spaces.base import PruningConfig, SearchSpace
+from spaces.bat import Bat, BatSpace, BatStage
 from spaces.budget import Budget
 from spaces.cls_topk import CLSTopK, CLSTopKSpace, CLSTopKStage
 from spaces.cost import BlockCost, Cost, StageCost, cost_of, dense_cost
@@ -19,6 +20,9 @@ __all__ = [
     "Architecture",
     "AttentionRank",
     "AttentionRankSpace",
+    "Bat",
+    "BatSpace",
+    "BatStage",
     "BlockCost",
     "Budget",
     "BudgetUnsatisfiable",

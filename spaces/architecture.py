@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
+from spaces.errors import UnsupportedModel
+
 __all__ = ["Architecture", "Convolution", "Words"]
 
 
@@ -117,3 +119,15 @@ class Architecture(BaseModel):
             in_channels=self.in_channels, out_channels=self.dim, kernel_size=self.patch_size, output_size=self.grid
         )
         return self.stem or (over_patches,)
+
+    def require_class_token(self, method: str) -> None:
+        """Refuse a method that ranks patches by the class token's attention where there is no class token.
+
+        Raises:
+            UnsupportedModel: naming the methods that do without.
+        """
+        if not self.has_class_token:
+            raise UnsupportedModel(
+                f"{self.name} has no class token, by whose attention {method} ranks patches: use attention_rank, tome, "
+                f"random_drop, or zero_tprune with cls_init=uniform"
+            )

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 from spaces.architecture import Architecture
 from spaces.cost import StageCost
 from spaces.domains import Choice, FloatRange, IntRange
-from spaces.errors import UnsupportedModel
 from spaces.layer_draw import LayerDraw
 from spaces.layered import FloatSetting, PrunesInside
 from spaces.layered_space import LayeredSpace, SpaceInside
@@ -61,7 +60,7 @@ class CLSTopK(PrunesInside):
             UnsupportedModel: the model has no class token.
         """
         self.check_layers(architecture)
-        _require_class_token(architecture)
+        architecture.require_class_token(self.method)
         stages: list[CLSTopKStage] = []
         n_patch = architecture.n_patch
         for block, rate in zip(self.inside, self.keep_rate, strict=True):
@@ -112,18 +111,10 @@ class CLSTopKSpace(SpaceInside):
 
     def narrowed(self, architecture: Architecture) -> LayeredSpace:
         """Refuse, besides, a model without a class token."""
-        _require_class_token(architecture)
+        architecture.require_class_token(self.method)
         return super().narrowed(architecture)
 
     def layout(self, draw: LayerDraw, places: tuple[int, ...]) -> CLSTopK:
         """Make the layout of the draw's first ``n_layers`` slots."""
         layers = {"inside": places, "keep_rate": draw.keep_rate[: draw.n_layers], "min_tokens": self.min_tokens}
         return CLSTopK.parse({**draw.settings, **layers})
-
-
-def _require_class_token(architecture: Architecture) -> None:
-    if not architecture.has_class_token:
-        raise UnsupportedModel(
-            f"{architecture.name} has no class token, whose attention cls_topk ranks by: use attention_rank, tome, "
-            f"random_drop, or zero_tprune with cls_init=uniform"
-        )

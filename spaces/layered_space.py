@@ -123,9 +123,8 @@ class LayeredSpace(SearchSpace):
             BudgetUnsatisfiable: nothing in the space costs as little.
         """
         space = self.narrowed(architecture)
-        lowest = space._rates_at(0)
         for draw in space._ever_cheaper(space._draw(values, architecture), architecture):
-            if space._costs(replace(draw, keep_rate=lowest), architecture) <= target_gflops:
+            if space._costs(space._hardest(draw), architecture) <= target_gflops:
                 return space._matched(draw, architecture, target_gflops)
         raise BudgetUnsatisfiable(
             f"no layout of this space costs as little as {target_gflops:.4g} GFLOPs on {architecture.name}"
@@ -248,10 +247,14 @@ class LayeredSpace(SearchSpace):
 
         power = smallest_power_that_fits(fits, are_alike)
         if power is None:
-            return self._layout(replace(draw, keep_rate=lowest), architecture)
+            return self._layout(self._hardest(draw), architecture)
         if self._costs(fitting := rounded(power), architecture) > target_gflops:
             fitting = self._at_power(draw, power)
         return self._layout(fitting, architecture)
+
+    def _hardest(self, draw: LayerDraw) -> LayerDraw:
+        """Let the draw prune as much as a repair may."""
+        return replace(draw, keep_rate=self._rates_at(0))
 
     def _at_power(self, draw: LayerDraw, power: float) -> LayerDraw:
         """Let the draw prune more (above 1) or less (below 1) than it was drawn to.

@@ -13,6 +13,7 @@ import yaml
 
 from spaces.attention_rank import AttentionRank, AttentionRankSpace
 from spaces.base import PruningConfig, SearchSpace
+from spaces.bat import Bat, BatSpace
 from spaces.cls_topk import CLSTopK, CLSTopKSpace
 from spaces.errors import InvalidInput
 from spaces.random_drop import RandomDrop, RandomDropSpace
@@ -37,6 +38,7 @@ METHODS: Mapping[str, tuple[type[PruningConfig], type[SearchSpace]]] = {
     "attention_rank": (AttentionRank, AttentionRankSpace),
     "tome": (ToMe, ToMeSpace),
     "random_drop": (RandomDrop, RandomDropSpace),
+    "bat": (Bat, BatSpace),
 }
 LAYOUT_FORMAT = "prunefront-layout"
 LAYOUT_VERSION = 1

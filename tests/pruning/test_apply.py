@@ -13,6 +13,7 @@ from pruning.reduction import Keep, Merge
 from spaces import (
     METHODS,
     AttentionRank,
+    Bat,
     CLSTopK,
     InvalidInput,
     RandomDrop,
@@ -33,6 +34,7 @@ LAYOUTS = {
     "tome": ToMe(r=3),
     "tome, by tokens": ToMe(r=(0, 5, 2), metric_feature="x", prop_attn=False),
     "random_drop": RandomDrop(after=(2,), keep_rate=(0.5,)),
+    "bat": Bat(inside=(1, 3), keep_rate=(0.7, 0.6), c_num=2, p=2),
 }
 IDENTITIES = {
     # Every block gives its tokens away and takes them all back.
@@ -41,8 +43,9 @@ IDENTITIES = {
     "attention_rank": AttentionRank(after=(1, 2, 3), keep_rate=(1.0,) * 3, score="accumulated"),
     "tome": ToMe(r=0),
     "random_drop": RandomDrop(after=(1, 2, 3), keep_rate=(1.0,) * 3),
+    "bat": Bat(inside=(1, 2, 3), keep_rate=(1.0,) * 3),
 }
-RANK_BY_CLASS_TOKEN = {"cls_topk"}
+NEED_CLASS_TOKEN = {"cls_topk", "bat"}
 
 
 @pytest.fixture(params=TINY_MODELS)
@@ -56,21 +59,11 @@ def test_every_method_stands_in_these_tests():
 
 def is_refused(model, layout) -> bool:
     """Say whether a layout needs a class token that the model does not have, and see it refused."""
-    if layout.method not in RANK_BY_CLASS_TOKEN or model.cls_token is not None:
+    if layout.method not in NEED_CLASS_TOKEN or model.cls_token is not None:
         return False
     with pytest.raises(UnsupportedModel, match="no class token"), pruned(model, layout):
         pass
     return True
-
-
-@pytest.mark.parametrize("layouts", [LAYOUTS, IDENTITIES], ids=["layouts", "identities"])
-def test_ranking_by_a_class_token_that_there_is_not_is_refused(layouts):
-    model = TINY_MODELS["mean pooling"]()
-    with (
-        pytest.raises(UnsupportedModel, match=r"no class token, .* use attention_rank, tome, random_drop, or zero_tp"),
-        pruned(model, layouts["cls_topk"]),
-    ):
-        pass
 
 
 @pytest.mark.parametrize("method", IDENTITIES)
@@ -82,6 +75,16 @@ def test_pruning_nothing_changes_nothing(model, method):
         dense = model(images)
         with pruned(model, IDENTITIES[method]):
             torch.testing.assert_close(model(images), dense, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("layouts", [LAYOUTS, IDENTITIES], ids=["layouts", "identities"])
+@pytest.mark.parametrize("method", sorted(NEED_CLASS_TOKEN))
+def test_a_method_that_needs_a_class_token_refuses_a_model_without_one_and_names_others(method, layouts):
+    model = TINY_MODELS["mean pooling"]()
+    blocks = list(model.blocks)
+    with pytest.raises(UnsupportedModel, match=r"no class token, .* use attention_rank, tome, random_drop, or zero_tp"):
+        prune(model, layouts[method])
+    assert all(one is two for one, two in zip(model.blocks, blocks, strict=True))
 
 
 class KeepEverything:

@@ -12,7 +12,18 @@ from fvcore.nn import FlopCountAnalysis
 from objectives.cost import count_macs
 from pruning import pruned, read_architecture
 from pruning.reduction import Keep
-from spaces import AttentionRank, CLSTopK, RandomDrop, StageCost, ToMe, ZeroTPrune, cost_of, dense_cost
+from spaces import (
+    AttentionRank,
+    Bat,
+    CLSTopK,
+    RandomDrop,
+    StageCost,
+    ToMe,
+    UnsupportedModel,
+    ZeroTPrune,
+    cost_of,
+    dense_cost,
+)
 from tests.spaces.test_zero_tprune import PAPER_X, PAPER_Y, ROWS
 from tests.tiny import TINY_MODELS, tiny_images, tiny_lvvit, tiny_tnt, tiny_vit
 
@@ -40,7 +51,12 @@ LAYOUTS = [
     ToMe(r=2, start_block=3, metric_feature="query"),
     ToMe(r=(2, 0, 9), metric_feature="x", prop_attn=False),
     RandomDrop(after=(2,), keep_rate=(0.5,)),
+    Bat(inside=(1, 3), keep_rate=(0.7, 0.6), c_num=2, p=3),
+    Bat(inside=(2, 4), keep_rate=(0.5, 0.5), match="greedy", density="gauss", c_num=(3, 1), p=(2, 1)),
+    Bat(inside=(1, 2), keep_rate=(0.6, 0.6), c_num=(0, 3), p=(2, 0)),
+    Bat(inside=(1, 4), keep_rate=(0.5, 0.5), c_num=0, p=0, merge_norm=False),
 ]
+NEED_CLASS_TOKEN = (Bat, CLSTopK)
 
 
 def fvcore_macs(model: torch.nn.Module, images: torch.Tensor) -> int:
@@ -62,12 +78,14 @@ def unfused(model):
 def test_closed_form_fvcore_and_dispatcher_count_the_same(made, layout):
     model = made()
     architecture = read_architecture(model)
-    if isinstance(layout, CLSTopK) and not architecture.has_class_token:
-        pytest.skip("the model has no class token")
     images = torch.randn(1, architecture.in_channels, *architecture.image_size)
     if layout is None:
         expected = dense_cost(architecture).macs
         assert count_macs(model, images) == expected == fvcore_macs(unfused(model), images)
+        return
+    if isinstance(layout, NEED_CLASS_TOKEN) and not architecture.has_class_token:
+        with pytest.raises(UnsupportedModel, match="no class token"):
+            layout.cost(architecture)
         return
     expected = layout.cost(architecture).macs
     with pruned(model, layout):
@@ -111,6 +129,17 @@ def test_the_published_layouts_cost_on_timms_deit_what_the_closed_form_says(row)
     images = torch.zeros(1, 3, 224, 224)
     with pruned(model.eval(), layout):
         assert fvcore_macs(model, images) == layout.cost(read_architecture(model)).macs
+
+
+@pytest.mark.parametrize("settings", [{}, {"match": "greedy", "density": "gauss"}], ids=["defaults", "greedy, gauss"])
+def test_bat_at_the_papers_layers_costs_on_timms_deit_what_the_closed_form_says(settings):
+    """With more than 25 tokens to compare, where torch computes distances in another way."""
+    model = unfused(timm.create_model("deit_small_patch16_224")).eval()
+    layout = Bat(inside=(4, 7, 10), keep_rate=(0.7,) * 3, **settings)
+    images = torch.zeros(1, 3, 224, 224)
+    with pruned(model, layout):
+        expected = layout.cost(read_architecture(model)).macs
+        assert count_macs(model, images) == expected == fvcore_macs(model, images)
 
 
 @pytest.mark.parametrize(

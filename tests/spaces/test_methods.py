@@ -26,10 +26,7 @@ def test_a_file_of_bare_settings_is_a_layout(tmp_path, name):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (
-            {"method": "magic"},
-            "method must be one of zero_tprune, cls_topk, attention_rank, tome, random_drop, got 'magic'",
-        ),
+        ({"method": "magic"}, "method must be one of zero_tprune, .*, got 'magic'"),
         ({}, "got None"),
         ({"format": "prunefront-layout", "version": 2, "layout": {}}, "version 1, got 'prunefront-layout', version 2"),
         ({"layout": {"method": "random_drop"}}, "version None"),
