@@ -156,9 +156,10 @@ def _point(trial: TrialRecord, measurement: Measurement | None, metric: str) -> 
     estimate = estimate_of(measurement, metric)
     if measurement is None or estimate is None:
         raise ValueError(f"trial {trial.number} was not measured")
+    where = "inside" if "inside" in trial.config else "after"
     layers = "<br>".join(
-        f"after {after}: keep {rate:.3f}"
-        for after, rate in zip(trial.config.get("after", ()), trial.config.get("keep_rate", ()), strict=False)
+        f"{where} {place}: keep {rate:.3f}"
+        for place, rate in zip(trial.config.get(where, ()), trial.config.get("keep_rate", ()), strict=False)
     )
     text = f"trial {trial.number}, {trial.method}<br>{layers}<br>{measurement.n_images} images"
     return FrontPoint(trial.number, trial.gflops, estimate, text)

@@ -47,10 +47,13 @@ def layout_line(config: Mapping[str, Any]) -> str:
 
     >>> layout_line({"method": "zero_tprune", "after": [3, 6], "keep_rate": [0.7, 0.61234], "s": [10, 0]})
     'after 3: 0.70, s 10 | after 6: 0.61'
+    >>> layout_line({"method": "bat", "inside": [4, 7], "keep_rate": [0.7, 0.61234]})
+    'inside 4: 0.70 | inside 7: 0.61'
     """
     layers = []
-    for index, after in enumerate(config.get("after", ())):
+    where = "inside" if "inside" in config else "after"
+    for index, place in enumerate(config.get(where, ())):
         s = config.get("s", 0)
         similar = s[index] if isinstance(s, list) else s
-        layers.append(f"after {after}: {config['keep_rate'][index]:.2f}" + (f", s {similar}" if similar else ""))
+        layers.append(f"{where} {place}: {config['keep_rate'][index]:.2f}" + (f", s {similar}" if similar else ""))
     return " | ".join(layers) or "nothing pruned"

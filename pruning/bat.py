@@ -51,42 +51,44 @@ class BatPruning:
         attentive = ranked[:, : plan.n_attentive]
         if not plan.n_matched and not plan.n_clusters:
             return Keep(attentive.sort(dim=1).values, plan.n_in)
-        patches = trace.x[:, self.n_prefix :]
-        patches = patches.float() if patches.element_size() < 4 else patches
-        owner, stays = self._matched(patches, attentive)
+        owner, stays = self._matched(trace.x, attentive)
         # Attentive patches that stay are numbered in raster order, and each that goes as its partner.
         numbers = stays.cumsum(dim=1) - 1
         into = numbers.gather(1, owner)
         inattentive = ranked[:, plan.n_attentive :].sort(dim=1).values
-        into = into.scatter(1, inattentive, self._clusters(patches, inattentive))
+        into = into.scatter(1, inattentive, self._clusters(trace.x, inattentive))
         return Merge(into, self._shares(attention, into), plan.n_out)
 
-    def _matched(self, patches: Tensor, attentive: Tensor) -> tuple[Tensor, Tensor]:
+    def _matched(self, x: Tensor, attentive: Tensor) -> tuple[Tensor, Tensor]:
         """Say in which patch each attentive one is, and which of them stay: (batch, n_in) each, both int64.
 
         Args:
-            patches: (batch, n_in, dim).
+            x: (batch, n_prefix + n_in, dim).
             attentive: (batch, n_attentive), positions, the most attentive first.
         """
-        batch, n_in, _ = patches.shape
-        owner = torch.arange(n_in, device=patches.device).expand(batch, -1)
+        owner = torch.arange(self.plan.n_in, device=x.device).expand(len(x), -1)
         stays = torch.zeros_like(owner).scatter(1, attentive, 1)
         if not self.plan.n_matched:
             return owner, stays
-        pairs = greedy_pairs if self.config.match == "greedy" else bipartite_pairs
-        sources, partners = (
-            attentive.gather(1, ranks) for ranks in pairs(gather_tokens(patches, attentive), self.plan.n_matched)
-        )
+        find = greedy_pairs if self.config.match == "greedy" else bipartite_pairs
+        ranks = find(self._features(x, attentive), self.plan.n_matched)
+        sources, partners = (attentive.gather(1, each) for each in ranks)
         return owner.scatter(1, sources, partners), stays.scatter(1, sources, 0)
 
-    def _clusters(self, patches: Tensor, inattentive: Tensor) -> Tensor:
+    def _clusters(self, x: Tensor, inattentive: Tensor) -> Tensor:
         """Give the token that each of the ``inattentive`` positions goes into: (batch, n_inattentive)."""
         plan, config = self.plan, self.config
         if not plan.n_clusters:
             return torch.full_like(inattentive, plan.n_out)
-        features = gather_tokens(patches, inattentive)
+        features = self._features(x, inattentive)
         clusters = density_peaks(features, plan.n_clusters, kind=config.density, knn=config.knn)
         return plan.n_attentive - plan.n_matched + clusters
+
+    def _features(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Give what is compared, in float32 at least: (batch, n, dim)."""
+        # Out of all tokens, which lie in one piece; the patches alone would be copied first.
+        features = gather_tokens(x, positions + self.n_prefix)
+        return features.float() if features.element_size() < 4 else features
 
     def _shares(self, attention: Tensor, into: Tensor) -> Tensor:
         """Weigh each patch in the token that it goes into: (batch, n_in).

@@ -225,8 +225,7 @@ class BatSpace(SpaceInside):
         return Bat.parse(values | {"min_tokens": self.min_tokens})
 
     def _hardest(self, draw: LayerDraw) -> LayerDraw:
-        # Clusters are what is left of a layer at low rates, where the fewer attentive tokens there are the fewer can
-        # be matched: with many clusters, lower rates could cost more.
+        # At low rates most of what leaves a layer are clusters: left as drawn, they would push layers to the input.
         return self._with_clusters(super()._hardest(draw), 0.0)
 
     def _at_power(self, draw: LayerDraw, power: float) -> LayerDraw:

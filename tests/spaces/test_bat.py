@@ -185,7 +185,7 @@ def test_impossible_settings_are_refused_with_the_reason(values, message):
 
 def test_a_model_without_a_class_token_is_refused_with_the_methods_that_need_none():
     for count in (paper(0.7).stages, SPACES["paper"].parameters):
-        with pytest.raises(UnsupportedModel, match=r"no class token.*random_drop, or zero_tprune with cls_init=uniform"):
+        with pytest.raises(UnsupportedModel, match=r"no class token.*random_drop, or zero_tprune with cls"):
             count(HEADLESS)
 
 
@@ -220,10 +220,13 @@ def test_no_draw_costs_less_than_the_cheapest(space, architecture):
     assert all(layout.cost(architecture).macs >= cheapest.cost(architecture).macs for layout in drawn)
 
 
-def test_a_repair_that_prunes_harder_leaves_fewer_clusters_too():
-    space = parse_space("bat", settings={"n_layers": 3, "inside": [4, 7, 10], "p": 0})
-    values = {f"c_num_{slot}": 40 for slot in (1, 2, 3)} | {f"keep_rate_{slot}": 0.6 for slot in (1, 2, 3)}
+def test_a_repair_leaves_fewer_clusters_before_it_moves_layers():
+    space = parse_space("bat", settings={"n_layers": 3, "p": 0})
+    values = {f"inside_{slot}": place for slot, place in ((1, 4), (2, 7), (3, 10))}
+    values |= {f"c_num_{slot}": 40 for slot in (1, 2, 3)} | {f"keep_rate_{slot}": 0.6 for slot in (1, 2, 3)}
+    # As drawn at the lowest rates 2.4 GFLOPs; with one cluster in each layer 1.6.
     layout = space.fit(values, DEIT_SMALL, 1.8)
+    assert layout.inside == (4, 7, 10)
     assert max(layout.c_num) < 40
     assert 1.77 <= layout.cost(DEIT_SMALL).gflops <= 1.8
 
