@@ -105,7 +105,8 @@ class Merge:
         rows = torch.cat([first + torch.arange(n_prefix, device=x.device), patches], dim=1)
         shares = torch.cat([self.shares.new_ones(batch, n_prefix), self.shares], dim=1)
         weighted = (x * shares[..., None].to(x.dtype)).reshape(-1, dim)
-        # Whole rows are added: on a CPU 20 to 30 times faster than scatter_add, which goes element by element.
+        # Whole rows are added: on a CPU 20 to 30 times faster than scatter_add, which goes element by element. ONNX
+        # has it as ScatterND.
         added = weighted.new_zeros(nowhere + 1, dim).index_add(0, rows.flatten(), weighted)
         return added[:nowhere].view(batch, n_token, dim)
 

@@ -178,7 +178,8 @@ class ToMeSpace(SearchSpace):
         """Find the cheapest or dearest draw: for each feature, one setting after the other until none changes it.
 
         Merging more or earlier costs less, but for what comparing costs: with wide features, where little is merged,
-        more than it saves. So whole settings are gone through, not ends alone.
+        more than it saves. So settings are gone through, not ends alone; from two merges a block on every block
+        compares, and more merges only save.
         """
 
         def extreme(draws: Iterable[MergeDraw]) -> MergeDraw:
@@ -186,10 +187,11 @@ class ToMeSpace(SearchSpace):
 
         (least, most), (low, high) = bounds(self._r), bounds(self.inflection)
         first, last = (int(end) for end in bounds(self.start_block))
-        whole = (n / architecture.depth for n in range(architecture.n_patch + 1))
+        lengths = range(architecture.depth - last + 1, architecture.depth - first + 2)
+        few = {n / length for length in lengths for n in range(1, 2 * length + 1)}
         features = self.metric_feature.values if isinstance(self.metric_feature, Choice) else (self.metric_feature,)
         settings: dict[str, tuple[Any, ...]] = {
-            "r": (least, *(r for r in whole if least < r < most), most),
+            "r": (least, *(r for r in sorted(few) if least < r < most), most),
             "start_block": tuple(range(first, last + 1)),
             "inflection": (low, min(max(low, 0.0), high), high),
         }

@@ -52,6 +52,18 @@ def test_no_draw_costs_less_or_more_than_the_extremes(space, architecture, seed)
     assert cheapest <= space.build(draw(space, architecture, seed), architecture).cost(architecture).macs <= dearest
 
 
+@pytest.mark.parametrize("feature", ["key", "x"])
+@pytest.mark.parametrize("start_block", [4, IntRange(low=1, high=12)], ids=str)
+def test_where_comparing_costs_more_than_merging_saves_the_dearest_layout_merges(feature, start_block):
+    settings = {"start_block": start_block, "inflection": 0.0, "metric_feature": feature}
+    space = parse_space("tome", settings=settings)
+    _, dearest = space.extremes(DEIT_SMALL)
+    starts = range(1, 13) if isinstance(start_block, IntRange) else (start_block,)
+    draws = [{"start_block": start, "r": n / (13 - start)} for start in starts for n in range(5 * (13 - start))]
+    assert dearest.cost(DEIT_SMALL).macs == max(space.build(d, DEIT_SMALL).cost(DEIT_SMALL).macs for d in draws)
+    assert (sum(dearest.r) > 0) == (feature == "x")
+
+
 @each_space
 @pytest.mark.parametrize("share", [0.4, 0.65, 0.95])
 @pytest.mark.parametrize("seed", range(10))
