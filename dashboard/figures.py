@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import plotly.graph_objects as go
 
+from dashboard.words import layout_line
 from objectives.metrics import METRICS, Measurement
 from objectives.statistics import Estimate
+from spaces import METHODS
 from storage import MeasurementKind, StudyRecord, TrialRecord, TrialState
-from storage.results import estimate_of, front_of, measured
+from storage.results import estimate_of, front_of, fronts_of, measured
 
 __all__ = ["FrontData", "FrontPoint", "draw_front", "front_data", "front_page", "plot_front"]
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 _FRONT, _CONFIRMED, _DENSE, _BUDGET, _OTHERS = "#0072B2", "#D55E00", "#000000", "#CC79A7", "#9AA5B1"
+# For several methods: of each a colour and a symbol, which also tell them apart without colours.
+_STYLES = (
+    ("#0072B2", "circle"),
+    ("#E69F00", "square"),
+    ("#009E73", "diamond"),
+    ("#D55E00", "triangle-up"),
+    ("#CC79A7", "cross"),
+    ("#56B4E9", "triangle-down"),
+    ("#882255", "pentagon"),
+    ("#999933", "hexagram"),
+)
+_NEUTRAL = "#4B5563"
 _STEP = "hv"  # between two points of a front, the cheaper one is what the money buys
 
 
@@ -42,6 +56,7 @@ class FrontPoint:
     gflops: float
     estimate: Estimate
     text: str
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +67,8 @@ class FrontData:
         title: the study.
         subtitle: model, data and images.
         metric_label: of the vertical axis.
+        methods: that were searched.
+        by_method: whether ``front`` holds each method's own front, one behind the other, instead of all trials' one.
         front: by rising cost.
         others: measured, but not on the front.
         stopped: measured on some of the images, until their race was lost.
@@ -63,6 +80,8 @@ class FrontData:
     title: str
     subtitle: str
     metric_label: str
+    methods: tuple[str, ...]
+    by_method: bool
     front: tuple[FrontPoint, ...]
     others: tuple[FrontPoint, ...]
     stopped: tuple[FrontPoint, ...]
@@ -71,9 +90,13 @@ class FrontData:
     budget_gflops: tuple[float | None, float]
 
 
-def front_data(study: StudyRecord, trials: Sequence[TrialRecord], dense: Measurement | None) -> FrontData:
-    """Collect what the picture of a study's front shows."""
+def front_data(
+    study: StudyRecord, trials: Sequence[TrialRecord], dense: Measurement | None, *, by_method: bool = False
+) -> FrontData:
+    """Collect what the picture of a study's front shows, or of each method's."""
     on_front = front_of(trials, study.metric)
+    if by_method:
+        on_front = [trial for each in fronts_of(study, trials).values() for trial in each]
     numbers = {trial.number for trial in on_front}
     others = [trial for trial in measured(trials, study.metric) if trial.number not in numbers]
     dense_estimate = estimate_of(dense, study.metric)
@@ -82,6 +105,8 @@ def front_data(study: StudyRecord, trials: Sequence[TrialRecord], dense: Measure
         title=study.name,
         subtitle=f"{study.model} on {study.data}{n_images}, {study.sampler}, seed {study.seed}",
         metric_label=METRICS[study.metric].label,
+        methods=study.methods,
+        by_method=by_method,
         front=tuple(_point(trial, trial.measurement, study.metric) for trial in on_front),
         others=tuple(_point(trial, trial.measurement, study.metric) for trial in others),
         stopped=tuple(
@@ -100,39 +125,25 @@ def front_data(study: StudyRecord, trials: Sequence[TrialRecord], dense: Measure
 
 
 def draw_front(data: FrontData) -> go.Figure:
-    """Draw a front: points with 95 % intervals, the dense model, the budget."""
+    """Draw a front: points with 95 % intervals, the dense model, the budget; several methods in their own colours."""
     figure = go.Figure()
     if data.stopped:
         figure.add_trace(
             _scatter("stopped early", data.stopped, _OTHERS, size=5, symbol="x", opacity=0.4, intervals=False)
         )
-    figure.add_trace(_scatter("measured", data.others, _OTHERS, size=6, opacity=0.55, intervals=False))
-    figure.add_trace(_front_line(data.front))
-    figure.add_trace(_scatter("front, search images", data.front, _FRONT, size=9))
-    if data.confirmed:
-        figure.add_trace(_scatter("front, unseen images", data.confirmed, _CONFIRMED, size=10, symbol="diamond-open"))
+    if len(data.methods) > 1:
+        figure.add_traces(list(_methods_traces(data)))
+    else:
+        figure.add_traces(list(_front_traces(data)))
     if data.dense is not None:
         figure.add_trace(_scatter("dense model", (data.dense,), _DENSE, size=14, symbol="star"))
-    for end in data.budget_gflops:
-        if end is not None:
-            figure.add_vline(x=end, line={"color": _BUDGET, "dash": "dash", "width": 1.5})
-    figure.add_annotation(
-        x=data.budget_gflops[1],
-        y=1,
-        yref="paper",
-        text="budget",
-        showarrow=False,
-        xanchor="right",
-        yanchor="top",
-        xshift=-4,
-        font={"color": _BUDGET},
-    )
+    _draw_budget(figure, data.budget_gflops, _NEUTRAL if len(data.methods) > 1 else _BUDGET)
     figure.update_layout(
         template="plotly_white",
         title={"text": f"{data.title}<br><sup>{data.subtitle}</sup>"},
         xaxis={"title": "GFLOPs an image (one multiply-add counts one)", "zeroline": False},
         yaxis={"title": f"{data.metric_label}, with 95 % interval", "zeroline": False},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.16, "x": 0},
+        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0.01, "x": 0},
         hovermode="closest",
         margin={"t": 80, "r": 30},
     )
@@ -147,22 +158,50 @@ def front_page(figure: go.Figure) -> str:
     return page
 
 
-def plot_front(study: HasTrials) -> go.Figure:
-    """Draw the front of a study as a notebook holds it."""
-    return draw_front(front_data(study.record, study.trials(), study.dense()))
+def plot_front(study: HasTrials, *, by_method: bool = False) -> go.Figure:
+    """Draw the front of a study, or each method's, as a notebook holds it."""
+    return draw_front(front_data(study.record, study.trials(), study.dense(), by_method=by_method))
+
+
+def _front_traces(data: FrontData) -> Iterator[go.Scatter]:
+    yield _scatter("measured", data.others, _OTHERS, size=6, opacity=0.55, intervals=False)
+    yield _front_line(data.front, _FRONT)
+    yield _scatter("front, search images", data.front, _FRONT, size=9)
+    if data.confirmed:
+        yield _scatter("front, unseen images", data.confirmed, _CONFIRMED, size=10, symbol="diamond-open")
+
+
+def _methods_traces(data: FrontData) -> Iterator[go.Scatter]:
+    """Draw each method in its colour and symbol: faint beside the front, filled on it, open on unseen images."""
+    if not data.by_method:
+        yield _front_line(data.front, _NEUTRAL)
+    for method in data.methods:
+        color, symbol = _style(method, data.methods)
+        front, others, confirmed = (
+            [point for point in points if point.method == method]
+            for points in (data.front, data.others, data.confirmed)
+        )
+        parts = [_scatter(method, others, color, size=5, symbol=symbol, opacity=0.4, intervals=False)]
+        if data.by_method:
+            parts.append(_front_line(front, color))
+        parts.append(_scatter(method, front, color, size=9, symbol=symbol))
+        parts.append(_scatter(method, confirmed, color, size=11, symbol=f"{symbol}-open"))
+        for part in parts:
+            yield part.update(legendgroup=method, showlegend=False)
+        # Of its own, since a method without a point on the front has a place in the legend too.
+        yield _key(method, color, symbol, size=9).update(legendgroup=method)
+    if data.confirmed:
+        yield _key("open: on unseen images", _OTHERS, "circle-open", size=11)
+    yield _key("faint: measured, not on the front", _OTHERS, "circle", size=5)
 
 
 def _point(trial: TrialRecord, measurement: Measurement | None, metric: str) -> FrontPoint:
     estimate = estimate_of(measurement, metric)
     if measurement is None or estimate is None:
         raise ValueError(f"trial {trial.number} was not measured")
-    where = "inside" if "inside" in trial.config else "after"
-    layers = "<br>".join(
-        f"{where} {place}: keep {rate:.3f}"
-        for place, rate in zip(trial.config.get(where, ()), trial.config.get("keep_rate", ()), strict=False)
-    )
+    layers = layout_line(trial.config).replace(" | ", "<br>")
     text = f"trial {trial.number}, {trial.method}<br>{layers}<br>{measurement.n_images} images"
-    return FrontPoint(trial.number, trial.gflops, estimate, text)
+    return FrontPoint(trial.number, trial.gflops, estimate, text, trial.method)
 
 
 def _scatter(
@@ -197,12 +236,41 @@ def _scatter(
     )
 
 
-def _front_line(points: Sequence[FrontPoint]) -> go.Scatter:
+def _style(method: str, methods: Sequence[str]) -> tuple[str, str]:
+    """Give a method its colour and symbol, the same in every picture."""
+    names = list(dict.fromkeys([*METHODS, *methods]))
+    return _STYLES[names.index(method) % len(_STYLES)]
+
+
+def _key(name: str, color: str, symbol: str, *, size: int) -> go.Scatter:
+    """Explain a kind of points in the legend."""
+    marker = {"color": color, "size": size, "symbol": symbol}
+    return go.Scatter(name=name, mode="markers", x=[None], y=[None], marker=marker, hoverinfo="skip")
+
+
+def _draw_budget(figure: go.Figure, ends: tuple[float | None, float], color: str) -> None:
+    for end in ends:
+        if end is not None:
+            figure.add_vline(x=end, line={"color": color, "dash": "dash", "width": 1.5})
+    figure.add_annotation(
+        x=ends[1],
+        y=1,
+        yref="paper",
+        text="budget",
+        showarrow=False,
+        xanchor="right",
+        yanchor="top",
+        xshift=-4,
+        font={"color": color},
+    )
+
+
+def _front_line(points: Sequence[FrontPoint], color: str) -> go.Scatter:
     return go.Scatter(
         mode="lines",
         x=[point.gflops for point in points],
         y=[point.estimate.value for point in points],
-        line={"color": _FRONT, "shape": _STEP, "width": 2},
+        line={"color": color, "shape": _STEP, "width": 2},
         hoverinfo="skip",
         showlegend=False,
     )

@@ -43,17 +43,19 @@ def comparison_line(comparison: PairedComparison) -> str:
 
 
 def layout_line(config: Mapping[str, Any]) -> str:
-    """Write where a layout prunes and how much it keeps.
+    """Write where a layout prunes and how much it keeps; its settings, if it has no pruning layers of its own.
 
     >>> layout_line({"method": "zero_tprune", "after": [3, 6], "keep_rate": [0.7, 0.61234], "s": [10, 0]})
     'after 3: 0.70, s 10 | after 6: 0.61'
     >>> layout_line({"method": "bat", "inside": [4, 7], "keep_rate": [0.7, 0.61234]})
     'inside 4: 0.70 | inside 7: 0.61'
     """
+    where = next((place for place in ("after", "inside") if place in config and "keep_rate" in config), None)
+    if where is None:
+        return ", ".join(f"{name} {value}" for name, value in config.items() if name != "method")
     layers = []
-    where = "inside" if "inside" in config else "after"
-    for index, place in enumerate(config.get(where, ())):
+    for index, block in enumerate(config[where]):
         s = config.get("s", 0)
         similar = s[index] if isinstance(s, list) else s
-        layers.append(f"{where} {place}: {config['keep_rate'][index]:.2f}" + (f", s {similar}" if similar else ""))
+        layers.append(f"{where} {block}: {config['keep_rate'][index]:.2f}" + (f", s {similar}" if similar else ""))
     return " | ".join(layers) or "nothing pruned"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from objectives.metrics import Precision
 from spaces import InvalidInput
 from spaces.errors import describe_problems
+from spaces.methods import flat_settings, method_names
 from spaces.problem import BudgetBy
 
 __all__ = ["SAMPLERS", "DataSettings", "Execution", "MeasuringSettings", "ModelSettings", "SearchSettings"]
@@ -98,15 +99,21 @@ class MeasuringSettings(_Settings):
         return "float32" if self.precision == "auto" else self.precision
 
 
+def _method_names(given: Any) -> str | tuple[str, ...]:
+    """Read the methods as a person names them; a single one stays a plain name."""
+    names = method_names(given)
+    return names[0] if len(names) == 1 else names
+
+
 class SearchSettings(MeasuringSettings):
     """Everything that decides a study's trials and their results, beside how they are measured.
 
     Attributes:
         study: its name.
         budget: as a person writes it: ``3.0``, ``65%``, ``50%:90%``.
-        method: of the space.
-        preset: of the space.
-        space: settings over the preset's.
+        method: of the space: one, several, or ``all``.
+        preset: of the space, of each method's own.
+        space: settings over the preset's; see ``spaces.parse_space``.
         metric: what is maximised: ``top1`` or, without labels, ``agreement`` with the dense model.
         sampler: what proposes; ``auto`` takes what did best in docs/search.md.
         budget_by: how draws come within the budget; see ``spaces.Problem``.
@@ -123,7 +130,7 @@ class SearchSettings(MeasuringSettings):
     model: Annotated[ModelSettings, BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)]
     data: Annotated[DataSettings, BeforeValidator(lambda given: {"data": given} if isinstance(given, str) else given)]
     budget: str
-    method: str = "zero_tprune"
+    method: Annotated[str | tuple[str, ...], BeforeValidator(_method_names)] = "zero_tprune"
     preset: str = "paper"
     space: Mapping[str, Any] = {}
     metric: Literal["top1", "agreement"] = "top1"
@@ -141,6 +148,17 @@ class SearchSettings(MeasuringSettings):
             return self.look_ahead
         n_workers = _GPU_WORKERS if self.device == "cuda" else (os.cpu_count() or 1) // self.threads
         return max(_LEAST_LOOK_AHEAD, 2 * n_workers)
+
+    def narrowed(self, methods: Sequence[str]) -> Self:
+        """Keep these of the methods, and the settings of the others no more."""
+        if methods == method_names(self.method):
+            return self
+        space = {
+            name: value
+            for name, value in flat_settings(self.space).items()
+            if "." not in name or name.partition(".")[0] in methods
+        }
+        return self.model_copy(update={"method": _method_names(methods), "space": space})
 
     def settled(self) -> Self:
         """Settle the sampler and the look-ahead, if they are left open."""

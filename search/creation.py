@@ -49,7 +49,7 @@ def _new_study(bench: Workbench, n_trials: int) -> NewStudy:
         name=settings.study,
         model=settings.model.name,
         data=settings.data.data,
-        method=settings.method,
+        method=bench.problem.space.method,
         sampler=settings.sampler,
         metric=settings.metric,
         seed=settings.seed,

@@ -20,7 +20,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from search.tpe import Tpe
+from search.tpe import tpe_over
 from spaces import PrunefrontError
 from spaces.domains import Choice, IntRange, Parameter
 
@@ -223,7 +223,7 @@ class _Known:
     """The trials of a study as TPE knows them; outlives the sampler of one draw, so that each is read once."""
 
     def __init__(self, parameters: Sequence[Parameter], *, is_front: bool) -> None:
-        self.tpe = Tpe(parameters, is_front=is_front)
+        self.tpe = tpe_over(parameters, is_front=is_front)
         self._n_read = 0
 
     def read(self, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:

@@ -197,6 +197,7 @@ class Study(RememberedStudy):
         if self._bench is None:
             bench = load(self.settings)
             remembered = self.record.provenance
+            _require_unchanged(self._name, "methods", bench.problem.space.method, self.record.method)
             _require_unchanged(self._name, "weights", bench.loaded.weights_digest, remembered.weights_digest)
             _require_unchanged(self._name, "search images", bench.search_images.list_hash, remembered.search_list_hash)
             self._bench = bench

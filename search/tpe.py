@@ -1,4 +1,4 @@
-"""TPE over the trials of a study: which of them are good, and which of the others it looks at."""
+"""TPE over the trials of a study: which of them are good, which of the others it looks at, and of which method."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from search.parzen import ParzenSpace
-from spaces.domains import Parameter, ParameterValue
+from spaces.domains import Choice, Parameter, ParameterValue
+from spaces.method_choice import METHOD
 
-__all__ = ["Tpe", "best", "thinned"]
+__all__ = ["MethodsTpe", "Tpe", "best", "thinned", "tpe_over"]
 
 _GOOD_SHARE = 0.1
 _MOST_GOOD, _MOST_GOOD_OF_FRONT = 25, 100
 # With 100, 200 or all others, thinned evenly or the latest, searches of 1,000 trials ended alike; time grows with them.
 _MOST_OTHERS = 200
+_N_OWN_FIRST = 5  # trials of a method, before they say anything of the next
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -86,6 +88,74 @@ class Tpe:
             good = np.sort(np.concatenate((good, nearly[: n_good - len(good)])))
         others = np.delete(np.arange(self.n_observed), good)
         return good, others[thinned(len(others), _MOST_OTHERS)]
+
+
+class MethodsTpe:
+    """TPE over several methods: it draws a method as often as it was good, then learns from that method's trials alone.
+
+    What other methods' trials drew for a method's parameters had no effect, so they say nothing of them.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], *, is_front: bool) -> None:
+        """Start without trials.
+
+        Args:
+            parameters: what to propose: the method, parameters of single methods, and parameters of all.
+            is_front: whether trials have two merits instead of one.
+        """
+        (choice,) = (each for each in parameters if each.name == METHOD)
+        names = choice.domain.values if isinstance(choice.domain, Choice) else ()
+        self._all = Tpe([choice], is_front=is_front)
+        self._methods: list[ParameterValue] = []  # of the trials observed
+        self._own = {
+            name: Tpe([p for p in parameters if p.method in (None, name) and p is not choice], is_front=is_front)
+            for name in names
+        }
+
+    @property
+    def n_observed(self) -> int:
+        """Trials observed, of all methods."""
+        return len(self._methods)
+
+    def observe(self, params: Mapping[str, Any], merits: Sequence[float], missed_by: float = 0.0) -> None:
+        """Take in a measured trial; see ``Tpe.observe``."""
+        self._all.observe(params, merits, missed_by)
+        self._methods.append(params[METHOD])
+        self._own[params[METHOD]].observe(params, merits, missed_by)
+
+    def propose(self, running: Iterable[Mapping[str, Any]], rng: np.random.RandomState) -> dict[str, ParameterValue]:
+        """Propose a method, and its parameters once it has a few trials.
+
+        Args:
+            running: of trials whose results are still out. They count as not good, so that the next is another.
+            rng: what decides the draw.
+
+        Returns:
+            Parameters; those that are not among them are to be drawn at random.
+        """
+        method = list(self._own)[rng.choice(len(self._own), p=self.shares())]
+        own = self._own[method]
+        if own.n_observed < _N_OWN_FIRST:
+            return {METHOD: method}
+        return {METHOD: method} | own.propose([each for each in running if each[METHOD] == method], rng)
+
+    def shares(self) -> Array:
+        """Say how often each method is proposed: as the kernels about the good trials have it, see ``search.parzen``.
+
+        Not by how much likelier it is among the good than among the others: that leaves a method that is good when it
+        is set well, but has not been yet.
+        """
+        good, _ = self._all.looked_at()
+        n_kernel, n_method = len(good) + 1, len(self._own)
+        n_good = np.array([sum(self._methods[trial] == method for trial in good) for method in self._own])
+        of_kernels = (n_good + len(good) / n_kernel) / (1 + n_method / n_kernel)
+        return (of_kernels + 1 / n_method) / n_kernel
+
+
+def tpe_over(parameters: Sequence[Parameter], *, is_front: bool) -> Tpe | MethodsTpe:
+    """Make the TPE that suits the parameters: of one method, or of several."""
+    is_choice = any(parameter.name == METHOD for parameter in parameters)
+    return (MethodsTpe if is_choice else Tpe)(parameters, is_front=is_front)
 
 
 def best(merits: Array, n_best: int) -> Indices:

@@ -18,6 +18,7 @@ from pruning.models import LoadedModel, load_model
 from search.config import DataSettings, Execution, ModelSettings, SearchSettings
 from search.executors import Executor, LocalExecutor
 from spaces import Architecture, Budget, InvalidInput, Problem, dense_cost, parse_space
+from spaces.methods import method_names
 
 __all__ = ["Workbench", "load", "open_data", "open_model", "require_device", "take_images"]
 
@@ -37,6 +38,7 @@ class Workbench:
         search_images: what candidates are measured on.
         confirm_order: the images that the search never sees, in the order in which they may be used.
         n_confirm: how many of them to use.
+        left_out: for each method that was asked for and is not searched, a line that says why.
     """
 
     settings: SearchSettings
@@ -46,6 +48,7 @@ class Workbench:
     search_images: PreparedImages
     confirm_order: tuple[ListedImage, ...]
     n_confirm: int
+    left_out: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> Architecture:
@@ -143,6 +146,10 @@ class Workbench:
             f"preprocessing: {size} px, {preprocessing.interpolation}, crop {preprocessing.crop_pct:g} "
             f"({preprocessing.crop_mode}), mean {_triple(preprocessing.mean)}, std {_triple(preprocessing.std)}"
         )
+        yield from self.left_out
+        methods = method_names(self.problem.space.method)
+        if len(methods) > 1:
+            yield f"methods: {', '.join(methods)}; {len(self.problem.parameters())} parameters"
         least, most = self.problem.cost_range()
         low, high = self.problem.budget.low_gflops, self.problem.budget.high_gflops
         budget = f"{high:.4g}" if low is None else f"{low:.4g} to {high:.4g}"
@@ -177,8 +184,8 @@ def load(settings: SearchSettings) -> Workbench:
     loaded = open_model(settings.model)
     space = parse_space(settings.method, settings.preset, settings.space)
     budget = Budget.parse(settings.budget, dense_cost(loaded.architecture).gflops)
-    problem = Problem(space, loaded.architecture, budget, settings.budget_by)
-    problem.require_satisfiable()
+    problem, left_out = Problem(space, loaded.architecture, budget, settings.budget_by).without_misfits()
+    settings = settings.narrowed(method_names(problem.space.method))
     require_device(settings.device)
     source = open_data(settings.data, loaded)
     search_images, confirm_order, n_confirm = take_images(settings.data, source, loaded)
@@ -187,7 +194,7 @@ def load(settings: SearchSettings) -> Workbench:
             "the images have no labels, which top-1 needs: give --labels FILE.csv, or search for agreement with the "
             "dense model (--metric agreement)"
         )
-    return Workbench(settings, loaded, problem, source, search_images, tuple(confirm_order), n_confirm)
+    return Workbench(settings, loaded, problem, source, search_images, tuple(confirm_order), n_confirm, left_out)
 
 
 def require_device(device: str) -> None:

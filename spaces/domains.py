@@ -75,10 +75,17 @@ class Choice(_Domain):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One number or name that a sampler draws for each candidate."""
+    """One number or name that a sampler draws for each candidate.
+
+    Attributes:
+        name: of the parameter.
+        domain: what may be drawn.
+        method: the method whose layouts alone depend on it; ``None`` where all do.
+    """
 
     name: str
     domain: IntRange | FloatRange | Choice
+    method: str | None = None
 
 
 def bounds(setting: IntRange | FloatRange | float) -> tuple[float, float]:

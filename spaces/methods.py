@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from spaces.base import PruningConfig, SearchSpace
 from spaces.bat import Bat, BatSpace
 from spaces.cls_topk import CLSTopK, CLSTopKSpace
 from spaces.errors import InvalidInput
+from spaces.method_choice import METHOD, choice_of
 from spaces.random_drop import RandomDrop, RandomDropSpace
 from spaces.tome import ToMe
 from spaces.tome_space import ToMeSpace
@@ -25,7 +26,9 @@ __all__ = [
     "LAYOUT_FORMAT",
     "LAYOUT_VERSION",
     "METHODS",
+    "flat_settings",
     "layout_document",
+    "method_names",
     "parse_layout",
     "parse_space",
     "read_document",
@@ -100,16 +103,96 @@ def read_layout(path: str | Path) -> PruningConfig:
         raise InvalidInput(f"{path}: {error}") from None
 
 
-def parse_space(method: str, preset: str = "paper", settings: Mapping[str, Any] | None = None) -> SearchSpace:
+def method_names(given: Any) -> tuple[str, ...]:
+    """Read which methods a person names: one, several in one text or in a list, or ``all``.
+
+    >>> method_names("random_drop,zero_tprune"), method_names(["random_drop"])
+    (('random_drop', 'zero_tprune'), ('random_drop',))
+
+    Raises:
+        InvalidInput: no method, or one that is not there.
+    """
+    texts = given if isinstance(given, list | tuple) else [given]
+    names = dict.fromkeys(name.strip() for text in texts for name in re.split("[,+]", str(text)))
+    if list(names) == ["all"]:
+        return tuple(METHODS)
+    for name in names or [""]:
+        if name not in METHODS:
+            raise InvalidInput(f"the methods are {_names(METHODS)} (or all for all of them), got {name!r}")
+    return tuple(names)
+
+
+def parse_space(
+    method: str | Sequence[str], preset: str = "paper", settings: Mapping[str, Any] | None = None
+) -> SearchSpace:
     """Build a space from a preset and what is set over it.
 
-    A layer setting given as a list fixes the number of layers too.
+    A layer setting given as a list fixes the number of layers too. With several methods the preset is each one's own,
+    a setting of one method is written under its name (``zero_tprune.s``, or in a section ``zero_tprune``), and a
+    setting without a method's name is one that they all have; a method's own comes before it.
 
     Raises:
         InvalidInput: unknown method, preset or setting, or a setting out of its range.
     """
-    settings = settings or {}
-    _, space = METHODS[_method_of({"method": method})]
+    names = method_names(method)
+    own = _settings_by_method(names, flat_settings(settings or {}))
+    return choice_of([_parse_space(name, preset, own[name]) for name in names])
+
+
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a method's section of settings as settings under its name.
+
+    >>> flat_settings({"min_tokens": 4, "zero_tprune": {"s": 10}})
+    {'min_tokens': 4, 'zero_tprune.s': 10}
+
+    Raises:
+        InvalidInput: a section holds no mapping.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name not in METHODS:
+            flat[name] = value
+        elif isinstance(value, Mapping):
+            flat |= {f"{name}.{setting}": of_method for setting, of_method in value.items()}
+        else:
+            raise InvalidInput(f"the section {name} must hold settings of {name}, got {value!r}")
+    return flat
+
+
+def _settings_by_method(methods: Sequence[str], settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    own: dict[str, dict[str, Any]] = {method: {} for method in methods}
+    shared: dict[str, Any] = {}
+    for name, value in settings.items():
+        method, dot, setting = name.partition(".")
+        if not dot:
+            shared[name] = value
+        elif method in own:
+            own[method][setting] = value
+        else:
+            raise InvalidInput(f"{name} is set, but {method!r} is not among the methods: {_names(methods)}")
+    for name in shared:
+        _require_shared(name, methods)
+    return {method: shared | settings_of for method, settings_of in own.items()}
+
+
+def _require_shared(name: str, methods: Sequence[str]) -> None:
+    """Refuse a setting without a method's name that several methods do not all have."""
+    if len(methods) == 1:
+        return  # whose only method says itself that it has no such setting
+    fields = {method: METHODS[method][1].model_fields.keys() - {METHOD} for method in methods}
+    having = [method for method in methods if name in fields[method]]
+    if len(having) == len(methods):
+        return
+    if having:
+        raise InvalidInput(
+            f"{name} is a setting of {_names(having)}, but not of all methods: say whose, such as {having[0]}.{name}"
+        )
+    known = sorted(set().union(*fields.values()))
+    raise InvalidInput(f"none of {_names(methods)} has a setting {name!r}; did you mean {_nearest(name, known)}?")
+
+
+def _parse_space(method: str, preset: str, settings: Mapping[str, Any]) -> SearchSpace:
+    _, space = METHODS[method]
     if preset not in space.presets:
         raise InvalidInput(f"the presets of {method} are {_names(space.presets)}, got {preset!r}")
     unknown = [name for name in settings if name not in space.model_fields]

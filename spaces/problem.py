@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from spaces.architecture import Architecture
@@ -11,7 +11,8 @@ from spaces.base import PruningConfig, SearchSpace
 from spaces.budget import Budget
 from spaces.cost import Cost, dense_cost
 from spaces.domains import FloatRange, Parameter, ParameterValue
-from spaces.errors import BudgetUnsatisfiable
+from spaces.errors import BudgetUnsatisfiable, PrunefrontError, UnsupportedModel
+from spaces.method_choice import MethodChoice, choice_of
 
 __all__ = ["TARGET", "BudgetBy", "Problem", "Proposal"]
 
@@ -72,6 +73,35 @@ class Problem:
             f"the budget of {asked} GFLOPs is unsatisfiable: layouts of this space cost {least:.4g} to {most:.4g} "
             f"GFLOPs on {self.architecture.name} (dense {dense_cost(self.architecture).gflops:.4g})"
         )
+
+    def without_misfits(self) -> tuple[Problem, tuple[str, ...]]:
+        """Leave out the methods that cannot run on the model, or not within the budget.
+
+        Returns:
+            The problem with the methods that are left, and for each other method a line that says why it is not.
+
+        Raises:
+            UnsupportedModel: the only method, or each of several, cannot run on the model.
+            BudgetUnsatisfiable: likewise, and a budget is among the reasons.
+        """
+        if not isinstance(self.space, MethodChoice):
+            self.require_satisfiable()
+            return self, ()
+        left: list[SearchSpace] = []
+        misfits: dict[str, PrunefrontError] = {}
+        for space in self.space.spaces:
+            try:
+                replace(self, space=space).require_satisfiable()
+            except (BudgetUnsatisfiable, UnsupportedModel) as error:
+                misfits[space.method] = error
+            else:
+                left.append(space)
+        if not left:
+            is_budget = any(isinstance(error, BudgetUnsatisfiable) for error in misfits.values())
+            reasons = "; ".join(f"{method}: {error}" for method, error in misfits.items())
+            raise (BudgetUnsatisfiable if is_budget else UnsupportedModel)(f"none of the methods is left: {reasons}")
+        lines = tuple(f"{method} is left out: {error}" for method, error in misfits.items())
+        return replace(self, space=choice_of(left)), lines
 
     def parameters(self) -> tuple[Parameter, ...]:
         """List what a sampler draws: the space's parameters and, to repair for a front, the cost to aim at."""

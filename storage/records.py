@@ -93,7 +93,7 @@ class NewStudy:
         name: unique in its database.
         model: as it was asked for.
         data: as it was asked for.
-        method: of the space.
+        method: of the space; several are joined by ``+``.
         sampler: its name.
         metric: what is maximised, a key of ``objectives.metrics.METRICS``.
         seed: decides every proposal.
@@ -120,6 +120,11 @@ class NewStudy:
     dense_gflops: float
     spec: Mapping[str, Any]
     provenance: Provenance
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods searched."""
+        return tuple(self.method.split("+"))
 
 
 @dataclass(frozen=True)

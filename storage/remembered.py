@@ -10,7 +10,7 @@ from objectives.statistics import PairedComparison, compare_paired
 from spaces import Architecture, Budget, InvalidInput
 from storage.export import layout_of, write_layout
 from storage.records import MeasurementKind, StudyRecord, StudyState, TrialRecord, TrialState
-from storage.results import best_of, front_of
+from storage.results import best_of, front_of, fronts_of
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -69,6 +69,10 @@ class RememberedStudy:
     def front(self) -> list[TrialRecord]:
         """Find the trials that none other beats at no greater cost, by rising cost."""
         return front_of(self.trials(), self.record.metric)
+
+    def fronts(self) -> dict[str, list[TrialRecord]]:
+        """Find each method's own front, by rising cost."""
+        return fronts_of(self.record, self.trials())
 
     def best(self, budget: str | None = None) -> TrialRecord:
         """Find the trial with the highest metric on the search images, under a further budget if one is given.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from objectives.metrics import METRICS, Measurement
 from objectives.pareto import front
 from objectives.statistics import Estimate
-from storage.records import TrialRecord, TrialState
+from storage.records import NewStudy, TrialRecord, TrialState
 
-__all__ = ["best_of", "estimate_of", "front_of", "measured"]
+__all__ = ["best_of", "estimate_of", "front_of", "fronts_of", "measured"]
 
 
 def estimate_of(measurement: Measurement | None, metric: str) -> Estimate | None:
@@ -32,6 +32,14 @@ def front_of(trials: Sequence[TrialRecord], metric: str) -> list[TrialRecord]:
     """Find the trials that none other beats at no greater cost, by rising cost."""
     candidates = measured(trials, metric)
     return [candidates[index] for index in front([(trial.gflops, _value(trial, metric)) for trial in candidates])]
+
+
+def fronts_of(study: NewStudy, trials: Sequence[TrialRecord]) -> dict[str, list[TrialRecord]]:
+    """Find each method's own front, as if it had been searched alone; one that was never measured has none."""
+    return {
+        method: front_of([trial for trial in trials if trial.method == method], study.metric)
+        for method in study.methods
+    }
 
 
 def best_of(trials: Sequence[TrialRecord], metric: str, max_gflops: float | None = None) -> TrialRecord | None:

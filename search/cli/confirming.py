@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from search.cli.looking import print_front, trial_as_json
+from search.cli.fronts import print_front, trial_as_json
 from search.cli.options import db_option, execution_options, execution_settings, json_option
 from search.cli.output import print_json, results_alone_on_stdout, say
 from search.config import Execution

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import click
 
 from search.cli.options import json_option, space_options, space_settings
-from search.cli.output import print_json, print_table
+from search.cli.output import print_json, print_table, say
 from spaces import Budget, Cost, InvalidInput, Problem, dense_cost, parse_space, read_layout
 
 __all__ = ["flops"]
@@ -55,9 +56,11 @@ def flops(
     if config is None:
         settings = space_settings(options)
         space = parse_space(settings["method"], settings["preset"], settings["space"])
-        problem = Problem(space, architecture, Budget.parse(budget or "100%", dense.gflops))
+        limit = Budget(None, math.inf) if budget is None else Budget.parse(budget, dense.gflops)
+        problem, left_out = Problem(space, architecture, limit).without_misfits()
+        for line in left_out:
+            say(line)
         if budget is not None:
-            problem.require_satisfiable()
             lines.append(f"the budget of {budget} can be met")
         least, most = problem.cost_range()
         result["space_gflops"] = [least, most]

@@ -1,24 +1,22 @@
-"""``prunefront status``, ``front``, ``show`` and ``compare``: look at what is remembered. No torch here."""
+"""``prunefront status``, ``show`` and ``compare``: look at what is remembered. No torch here."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 
-from dashboard.words import comparison_line, layout_line, measurement_line, with_interval
-from objectives.metrics import METRICS, Measurement
+from dashboard.words import comparison_line, measurement_line
+from search.cli.fronts import trial_as_json
 from search.cli.options import db_option, json_option
 from search.cli.output import print_json, print_table
 from spaces import InvalidInput, parse_layout
 from storage import MeasurementKind, Store, StudyRecord, TrialRecord, TrialState
-from storage.export import measurement_values, table_of, write_text
 from storage.remembered import DENSE, RememberedStudy
-from storage.results import estimate_of
 
-__all__ = ["compare", "front", "front_as_json", "missed_budget", "print_front", "show", "status"]
+__all__ = ["compare", "missed_budget", "show", "status"]
 
 
 @click.command(short_help="Say which studies there are, or how one is doing.")
@@ -72,6 +70,9 @@ def _print_status(study: RememberedStudy, described: dict[str, Any]) -> None:
     missed = sum(trial.n_rejected + (trial.drawn_gflops > record.budget_high_gflops) for trial in trials)
     click.echo(f"{record.name}: {described['state']}" + (f" ({record.error})" if record.error else ""))
     click.echo(f"trials: {counts}, of {record.n_trials} asked for; {missed_budget(record, missed)}")
+    if len(record.methods) > 1:
+        counted = Counter(trial.method for trial in trials)
+        click.echo(f"methods: {', '.join(f'{method} in {counted[method]} trials' for method in record.methods)}")
     click.echo(f"budget: {_budget(described['budget_gflops'])} GFLOPs; dense {record.dense_gflops:.4g}")
     dense = study.dense()
     if dense is not None:
@@ -80,89 +81,6 @@ def _print_status(study: RememberedStudy, described: dict[str, Any]) -> None:
         best = study.trial(described["best"])
         if best.measurement is not None:
             click.echo(f"best: trial {best.number}, {measurement_line(best.measurement, record.metric)}")
-
-
-@click.command(short_help="Print a study's Pareto front; draw it, or write it as CSV.")
-@click.argument("study")
-@click.option("--html", type=click.Path(path_type=Path), help="Write an interactive page.")
-@click.option("--csv", type=click.Path(path_type=Path), help="Write the front as CSV.")
-@db_option
-@json_option
-def front(study: str, html: Path | None, csv: Path | None, db: str, as_json: bool) -> None:
-    """Print the layouts that no other beats at no greater cost, with 95 % intervals.
-
-    \b
-    Examples:
-      prunefront front deit-3g
-      prunefront front deit-3g --html front.html --csv front.csv
-    """
-    found = RememberedStudy.find(study, db=db)
-    if html is not None:
-        from dashboard.figures import front_page, plot_front  # plotly takes a second to import
-
-        write_text(front_page(plot_front(found)), html)
-    if csv is not None:
-        write_text(table_of(found.front(), found.record.metric), csv)
-    if as_json:
-        print_json(front_as_json(found))
-    else:
-        print_front(found)
-
-
-def front_as_json(study: RememberedStudy) -> dict[str, Any]:
-    """Give a study's front for programs."""
-    record, dense = study.record, study.dense()
-    return {
-        "study": record.name,
-        "metric": METRICS[record.metric].name,
-        "budget_gflops": [record.budget_low_gflops, record.budget_high_gflops],
-        "dense": None if dense is None else measurement_values(dense),
-        "front": [trial_as_json(trial) for trial in study.front()],
-    }
-
-
-def trial_as_json(trial: TrialRecord) -> dict[str, Any]:
-    """Give a trial for programs."""
-    return {
-        "trial": trial.number,
-        "state": trial.state.value,
-        "gflops": trial.gflops,
-        "overhead_gflops": trial.overhead_gflops,
-        "measured": _values(trial.measurement),
-        "confirmed": _values(trial.confirmation),
-        "duplicate_of": trial.duplicate_of,
-        "stopped_against": trial.rival,
-        "error": trial.error,
-        "layout": dict(trial.config),
-    }
-
-
-def print_front(study: RememberedStudy) -> None:
-    """Print a study's front, and its best layout against the dense model."""
-    record, trials = study.record, study.front()
-    if not trials:
-        click.echo(f"{record.name} has no complete trial yet")
-        return
-    label = METRICS[record.metric].label
-    confirmed = any(trial.confirmation is not None for trial in trials)
-    rows = []
-    for trial in trials:
-        row = [trial.number, f"{trial.gflops:.4g}", f"{trial.gflops / record.dense_gflops:.1%}"]
-        row.append(with_interval(estimate_of(trial.measurement, record.metric)))
-        if confirmed:
-            row.append(with_interval(estimate_of(trial.confirmation, record.metric)))
-        rows.append([*row, layout_line(trial.config)])
-    headers = ["trial", "GFLOPs", "of dense", f"{label}, search"]
-    print_table(rows, [*headers, *([f"{label}, unseen"] if confirmed else []), "layout"])
-    for kind in MeasurementKind:
-        dense = study.dense(kind)
-        if dense is not None:
-            which = "search" if kind is MeasurementKind.SEARCH else "unseen"
-            click.echo(f"dense, {which} images: {measurement_line(dense, record.metric)}")
-    best = study.best()
-    comparison, kind = study.compare(best.number, DENSE)
-    unseen = "unseen" if kind is MeasurementKind.CONFIRM else "search"
-    click.echo(f"best: trial {best.number} against dense, {unseen} images: {comparison_line(comparison)}")
 
 
 @click.command(short_help="Show a study's settings, or everything about one trial.")
@@ -255,10 +173,6 @@ def _resolve(text: str, db: str) -> tuple[RememberedStudy, int | str]:
     if which == "best":
         return study, study.best().number
     return study, which if which == DENSE else int(which)
-
-
-def _values(measurement: Measurement | None) -> dict[str, Any] | None:
-    return None if measurement is None else measurement_values(measurement)
 
 
 def _budget(ends: list[float | None]) -> str:

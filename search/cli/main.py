@@ -20,7 +20,7 @@ _VERBS = {
     "search": "search.cli.searching",
     "resume": "search.cli.searching",
     "status": "search.cli.looking",
-    "front": "search.cli.looking",
+    "front": "search.cli.fronts",
     "show": "search.cli.looking",
     "compare": "search.cli.looking",
     "confirm": "search.cli.confirming",

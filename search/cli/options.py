@@ -10,7 +10,7 @@ import click
 
 from spaces import METHODS, InvalidInput
 from spaces.domains import parse_setting
-from spaces.methods import read_document
+from spaces.methods import flat_settings, method_names, read_document
 from storage.remembered import DEFAULT_DB
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+_DEFAULT_METHOD = "zero_tprune"
 
 db_option = click.option(
     "--db",
@@ -160,13 +161,19 @@ def execution_settings(options: dict[str, Any]) -> dict[str, Any]:
 
 space_options = _together(
     click.option(
-        "--method", type=click.Choice(list(METHODS)), default="zero_tprune", show_default=True, help="What to search."
+        "--method",
+        "methods",
+        multiple=True,
+        metavar="NAME[,NAME]",
+        help=f"What to search: one method, several (A,B, or repeat it), or all. There are {', '.join(METHODS)}; "
+        f"prunefront methods says more.  [default: {_DEFAULT_METHOD}]",
     ),
     click.option(
         "--space",
         default="paper",
         show_default=True,
-        help="Preset of the method's space (paper, full), or a YAML or JSON file of settings.",
+        help="Preset of each method's space (paper, full), or a YAML or JSON file of settings, with a section for each "
+        "of several methods.",
     ),
     click.option(
         "--set",
@@ -174,7 +181,8 @@ space_options = _together(
         multiple=True,
         metavar="NAME=VALUE",
         help="Fix a setting of the space (s=10, after=[3,6,9]) or give its range (keep_rate=0.5:1) or its "
-        "choices (feature=key,value). May be repeated.",
+        "choices (feature=key,value). With several methods NAME is METHOD.NAME, or a setting that all have. May be "
+        "repeated.",
     ),
 )
 
@@ -185,19 +193,23 @@ def space_settings(options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidInput: a setting is not NAME=VALUE, or the space's file cannot be read.
     """
-    method, space = options.pop("method"), options.pop("space")
+    methods, space = options.pop("methods"), options.pop("space")
     settings: dict[str, Any] = {}
-    preset = space
+    preset, default = space, _DEFAULT_METHOD
     if Path(space).suffix in (".yaml", ".yml", ".json"):
         document = read_document(space)
-        method, preset = document.pop("method", method), document.pop("preset", "paper")
-        settings = {name: parse_setting(value) if isinstance(value, str) else value for name, value in document.items()}
+        preset, default = document.pop("preset", "paper"), document.pop("method", default)
+        settings = {
+            name: parse_setting(value) if isinstance(value, str) else value
+            for name, value in flat_settings(document).items()
+        }
     for text in options.pop("settings"):
         name, equals, value = text.partition("=")
         if not equals:
             raise InvalidInput(f"--set takes NAME=VALUE, got {text!r}")
         settings[name.strip()] = parse_setting(value.strip())
-    return {"method": method, "preset": preset, "space": settings}
+    names = method_names(methods or default)
+    return {"method": names[0] if len(names) == 1 else names, "preset": preset, "space": settings}
 
 
 def _triple(name: str, text: str | None) -> tuple[float, ...] | None:

@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 import click
 
-from search.cli.looking import front_as_json, missed_budget, print_front
+from search.cli.fronts import front_as_json, print_front
+from search.cli.looking import missed_budget
 from search.cli.options import (
     data_options,
     data_settings,
@@ -110,6 +111,8 @@ def search(**options: Any) -> None:
         --data /data/imagenet --budget 3.0 --expect-top1 79 --study deit-3g
       prunefront search --model shapes_vit_small --data shapes --budget 50%:90% --space full \\
         --set similarity=cosine --sampler nsga2
+      prunefront search --model shapes_vit_small --data shapes --budget 50%:90% --method all \\
+        --set zero_tprune.s=0:10 --set keep_rate=0.5:1
     """
     db, as_json, n_trials = options.pop("db"), options.pop("as_json"), options.pop("trials")
     execution = Execution.parse(execution_settings(options))

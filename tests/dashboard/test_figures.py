@@ -9,7 +9,7 @@ from dashboard import draw_front, front_data, front_page
 from storage import MeasurementKind, Store, StudyState
 from storage.rows import StudyRecord
 from tests.storage.records import measurement, new_study
-from tests.storage.test_results import TRIALS
+from tests.storage.test_results import TRIALS, trial
 
 
 def record(**changes) -> StudyRecord:
@@ -84,3 +84,99 @@ def test_what_a_notebook_holds_can_be_plotted(tmp_path):
         made = store.create_study(new_study())
         store.add_measurement(made.id, None, MeasurementKind.SEARCH, measurement(38))
         assert plot_front(RememberedStudy(store, made)).layout.title.text.startswith("first")
+
+
+# Several methods
+
+ROWS = [  # number, method, GFLOPs, images right: both methods have points that the other does not beat
+    (0, "zero_tprune", 2.0, 20),
+    (1, "random_drop", 2.2, 30),
+    (2, "zero_tprune", 2.5, 28),
+    (3, "random_drop", 2.8, 25),
+    (4, "zero_tprune", 3.0, 36),
+]
+
+
+@pytest.fixture
+def rivals():
+    return [trial(number, gflops, n_right, method=method) for number, method, gflops, n_right in ROWS]
+
+
+def both(**changes) -> StudyRecord:
+    return record(method="zero_tprune+random_drop", **changes)
+
+
+def traces_of(figure, method: str) -> list:
+    return [trace for trace in figure.data if trace.legendgroup == method]
+
+
+def test_of_several_methods_one_front_holds_what_nothing_beats(rivals):
+    data = front_data(both(), rivals, None)
+    assert [(point.number, point.method) for point in data.front] == [
+        (0, "zero_tprune"),
+        (1, "random_drop"),
+        (4, "zero_tprune"),
+    ]
+
+
+def test_by_method_each_has_the_front_that_it_would_have_alone(rivals):
+    data = front_data(both(), rivals, None, by_method=True)
+    for method, numbers in {"zero_tprune": [0, 2, 4], "random_drop": [1]}.items():
+        assert [point.number for point in data.front if point.method == method] == numbers
+        alone = front_data(record(method=method), [each for each in rivals if each.method == method], None)
+        assert [point.number for point in alone.front] == numbers
+    assert [point.number for point in data.others] == [3]
+
+
+def test_methods_are_told_apart_by_colour_and_by_symbol(rivals):
+    confirmed = [replace(each, confirmation=measurement(25)) for each in rivals]
+    figure = draw_front(front_data(both(), confirmed, measurement(38)))
+    looks = {}
+    for method in ("zero_tprune", "random_drop"):
+        markers = [trace.marker for trace in traces_of(figure, method) if trace.mode == "markers"]
+        (color,) = {marker.color for marker in markers}
+        looks[method] = color, {marker.symbol.removesuffix("-open") for marker in markers}
+        in_legend = [trace for trace in traces_of(figure, method) if trace.showlegend is not False]
+        assert [trace.name for trace in in_legend] == [method]
+    (one, one_symbols), (two, two_symbols) = looks.values()
+    assert one != two
+    assert not one_symbols & two_symbols
+    assert {"open: on unseen images", "faint: measured, not on the front", "dense model"} <= {
+        trace.name for trace in figure.data
+    }
+
+
+def test_a_method_without_a_point_on_the_front_is_in_the_legend_too(rivals):
+    figure = draw_front(front_data(both(), [each for each in rivals if each.number in (1, 2)], None))
+    assert [trace.name for trace in traces_of(figure, "zero_tprune") if trace.showlegend is not False] == [
+        "zero_tprune"
+    ]
+
+
+def test_a_line_joins_one_front_and_by_method_each_methods(rivals):
+    def lines(**changes):
+        figure = draw_front(front_data(both(), rivals, None, **changes))
+        return [list(trace.x) for trace in figure.data if trace.mode == "lines"]
+
+    assert lines() == [[2.0, 2.2, 3.0]]
+    assert lines(by_method=True) == [[2.0, 2.5, 3.0], [2.2]]
+
+
+def test_a_method_looks_the_same_whatever_it_is_searched_with(rivals):
+    def color(methods):
+        figure = draw_front(front_data(record(method=methods), rivals, None))
+        return traces_of(figure, "random_drop")[0].marker.color
+
+    assert color("zero_tprune+random_drop") == color("random_drop+zero_tprune")
+
+
+def test_more_methods_than_colours_are_still_drawn(rivals):
+    names = [f"method_{number}" for number in range(12)]
+    trials = [replace(rivals[0], method=name, number=number) for number, name in enumerate(names)]
+    figure = draw_front(front_data(record(method="+".join(names)), trials, None, by_method=True))
+    assert {trace.name for trace in figure.data} >= set(names)
+
+
+def test_by_method_one_method_looks_as_ever():
+    plain, split = (draw_front(front_data(record(), TRIALS, None, by_method=by)) for by in (False, True))
+    assert plain == split

@@ -186,6 +186,99 @@ def test_the_database_can_be_named_by_the_environment(searched):
     assert "small" in out
 
 
+# Several methods
+
+
+@pytest.fixture(scope="module")
+def searched_both(place, tmp_path_factory):
+    """Search two methods once; give the folder, and what was printed."""
+    folder = tmp_path_factory.mktemp("both")
+    more = [
+        "--method",
+        "zero_tprune,random_drop",
+        "--set",
+        "zero_tprune.s=0:3",
+        "--set",
+        "keep_rate=0.4:1",
+        "--no-race",
+    ]
+    code, out, err = run(*searching(place, folder, "--budget", "50%:90%", "--trials", "12", *more, study="both"))
+    assert code == 0, err
+    return folder, out, err
+
+
+def test_a_search_over_several_methods_names_the_method_of_each_layout(searched_both):
+    folder, out, err = searched_both
+    assert re.search(r"methods: zero_tprune, random_drop; \d+ parameters", err)
+    assert re.search(r"top-1 \(%\), unseen\s+method\s+layout", out)
+    _, out, _ = run("status", "both", *db(folder))
+    assert re.search(r"methods: zero_tprune in \d+ trials, random_drop in \d+ trials", out)
+    _, out, _ = run("show", "both", "--json", *db(folder))
+    settings = json.loads(out)["settings"]
+    assert settings["method"] == ["zero_tprune", "random_drop"]
+    assert settings["space"].keys() == {"zero_tprune.s", "keep_rate"}
+
+
+def test_a_front_by_method_follows_into_every_file(searched_both, tmp_path):
+    folder, *_ = searched_both
+    files = ["--html", tmp_path / "f.html", "--csv", tmp_path / "f.csv"]
+    code, out, _ = run("front", "both", "--by", "method", *files, *db(folder))
+    assert code == 0
+    assert re.search(r"^zero_tprune:\ntrial.*^random_drop:\ntrial", out, re.MULTILINE | re.DOTALL)
+    assert re.search(r"\d+\.\d \[\d+\.\d, \d+\.\d\]", out)
+    _, out, _ = run("front", "both", "--by", "method", "--json", *db(folder))
+    fronts = json.loads(out)["fronts"]
+    numbers = [trial["trial"] for front in fronts.values() for trial in front]
+    table = (tmp_path / "f.csv").read_text().splitlines()[1:]
+    assert [int(line.partition(",")[0]) for line in table] == numbers
+    for method, front in fronts.items():
+        assert front
+        assert {trial["layout"]["method"] for trial in front} == {method}
+        tops = [trial["measured"]["top1_pct"] for trial in front]
+        assert tops == sorted(tops)
+    page = (tmp_path / "f.html").read_text()
+    assert '"legendgroup":"random_drop"' in page.replace(" ", "")
+
+
+def test_trials_stopped_against_another_method_are_told_with_its_own_front(place, tmp_path):
+    """A race that random drop loses against Zero-TPrune leaves its own front with a hole."""
+    more = ["--method", "zero_tprune,random_drop", "--trials", "30", "--batch-size", "4", "--race-error", "0.9"]
+    code, _, err = run(*searching(place, tmp_path, *more, "--confirm-images", "0"))
+    assert code == 0, err
+    _, out, _ = run("front", "small", "--by", "method", "--json", *db(tmp_path))
+    stopped = json.loads(out)["stopped_by_others"]
+    assert sum(stopped.values()) > 0
+    _, out, _ = run("front", "small", "--by", "method", *db(tmp_path))
+    for count in stopped.values():
+        assert f"{count} more were stopped when they had lost against another method's" in out
+
+
+def test_a_space_file_has_a_section_for_each_method_and_options_come_before_it(tmp_path):
+    space = tmp_path / "space.yaml"
+    space.write_text(
+        "method: [zero_tprune, random_drop]\nkeep_rate: 0.9:1\nn_layers: 1\nzero_tprune:\n  s: '0:9'\nrandom_drop:\n"
+        "  keep_rate: 0.5\n"
+    )
+
+    def least(*more):
+        _, out, _ = run("flops", "deit_small_patch16_224", "--space", space, "--json", *more)
+        return json.loads(out)["space_gflops"][0]
+
+    assert least() == pytest.approx(2.44, abs=0.05)
+    assert least("--set", "random_drop.keep_rate=0.8") > least() + 0.5
+    line = refused(2, run("flops", "deit_small_patch16_224", "--space", space, "--method", "random_drop"))
+    assert "zero_tprune.s is set, but 'zero_tprune' is not among the methods: random_drop" in line
+
+
+def test_flops_says_which_methods_a_model_or_a_budget_leaves_out():
+    code, out, err = run("flops", "vit_base_patch16_gap_224", "--method", "zero_tprune,random_drop")
+    assert code == 0, err
+    assert "zero_tprune is left out: vit_base_patch16_gap_224 has no class token" in err
+    assert "layouts of this space cost" in out
+    line = refused(3, run("flops", "deit_small_patch16_224", "--method", "all", "--budget", "1%"))
+    assert "none of the methods is left: zero_tprune: the budget of" in line
+
+
 # Counting
 
 
@@ -429,6 +522,9 @@ def test_a_read_only_folder_is_refused_before_anything_is_measured(tmp_path):
     [
         (["--budget", "1%"], "unsatisfiable"),
         (["--budget", "cheap"], "a budget is 3.0 (GFLOPs), 65% (of dense) or a range"),
+        (["--method", "magic"], "the methods are zero_tprune"),
+        (["--method", "zero_tprune,random_drop", "--set", "s=3"], "say whose, such as zero_tprune.s"),
+        (["--set", "random_drop.seed=3"], "'random_drop' is not among the methods: zero_tprune"),
         (["--set", "keep_rate"], "--set takes NAME=VALUE"),
         (["--set", "keep_rate=2:3"], "keep_rate"),
         (["--set", "keeprate=0.5"], "did you mean keep_rate?"),

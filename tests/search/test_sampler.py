@@ -16,21 +16,28 @@ PARAMETERS = (
     Parameter("n", IntRange(low=1, high=9)),
     Parameter("c", Choice(values=("x", "y", True))),
 )
+OF_METHODS = (
+    Parameter("method", Choice(values=("one", "two"))),
+    *(Parameter(f"{method}.{each.name}", each.domain, method) for method in ("one", "two") for each in PARAMETERS),
+)
 LOOK_AHEAD = 4
 N = {"random": 30, "tpe": 40, "nsga2": 75, "gp": 20}
 
 
 def merit(params) -> float:
+    if "method" in params:
+        own = f"{params['method']}."
+        params = {name.removeprefix(own): value for name, value in params.items()}
     return -((params["a"] - 0.3) ** 2) - math.log(params["b"]) ** 2 / 50 - abs(params["n"] - 4) / 9
 
 
 def told_for(asked: Asked) -> Told:
     failed = asked.number % 11 == 7
-    return Told(None if failed else merit(asked.params), asked.params["a"])
+    return Told(None if failed else merit(asked.params), asked.params.get("a", asked.params.get("one.a")))
 
 
-def make(kind: str, *, seed: int = 1, is_front: bool = False) -> Sampler:
-    return Sampler(kind, PARAMETERS, seed=seed, is_front=is_front)
+def make(kind: str, *, seed: int = 1, is_front: bool = False, parameters=PARAMETERS) -> Sampler:
+    return Sampler(kind, parameters, seed=seed, is_front=is_front)
 
 
 def run(sampler: Sampler, asked: list[Asked], until: int) -> list[Asked]:
@@ -69,6 +76,23 @@ def test_a_restored_sampler_goes_on_as_if_it_had_never_stopped(kind, is_front, m
     restored.restore([(each, told_for(each)) for each in asked[:n_told]], asked[n_told:], stopped.study_attrs)
     assert run(restored, list(asked), n) == whole
     assert all(type(each.params["n"]) is int for each in whole)
+
+
+@pytest.mark.parametrize("kind", SAMPLERS)
+def test_every_sampler_draws_all_parameters_of_several_methods_and_goes_on_after_a_stop(kind):
+    def fresh():
+        return make(kind, parameters=OF_METHODS)
+
+    n = N[kind] // 2 + 6
+    whole = run(fresh(), [], n)
+    assert all(each.params.keys() == {each.name for each in OF_METHODS} for each in whole)
+    assert {each.params["method"] for each in whole} == {"one", "two"}
+    stopped = fresh()
+    asked = as_rows(run(stopped, [], n - 4))
+    n_told = len(asked) - LOOK_AHEAD
+    restored = fresh()
+    restored.restore([(each, told_for(each)) for each in asked[:n_told]], asked[n_told:], stopped.study_attrs)
+    assert run(restored, list(asked), n) == whole
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)

@@ -13,7 +13,7 @@ from objectives.diagnosis import DenseTooLow
 from pruning import prune, pruned
 from search import Execution, SearchSettings, Study
 from search.interruption import Interrupted
-from spaces import BudgetUnsatisfiable, InvalidInput, PrunefrontError, parse_layout
+from spaces import BudgetUnsatisfiable, InvalidInput, PrunefrontError, UnsupportedModel, parse_layout
 from storage import MeasurementKind, StudyState, TrialState
 
 LOCAL = Execution(executor="local")
@@ -254,3 +254,77 @@ def test_a_finished_study_starts_no_workers(place, db):
 def test_the_best_is_asked_for_within_one_budget(finished):
     with pytest.raises(InvalidInput, match="within one budget"):
         finished.best("50%:90%")
+
+
+# Several methods
+
+BOTH = ("zero_tprune", "random_drop")
+
+
+@pytest.fixture(scope="module")
+def of_both(place, tmp_path_factory):
+    db = f"sqlite:///{tmp_path_factory.mktemp('both')}/test.db"
+    settings = place.settings(
+        budget="50%:90%", method=BOTH, race_error=None, space={"zero_tprune.s": 2, "min_tokens": 2}
+    )
+    with Study.create(n_trials=14, db=db, **settings) as study:
+        study.run(execution=LOCAL)
+        yield study
+
+
+def test_one_search_measures_layouts_of_several_methods(of_both):
+    record, trials = of_both.record, of_both.trials()
+    assert (record.method, record.methods) == ("zero_tprune+random_drop", BOTH)
+    assert of_both.settings.method == BOTH
+    assert {trial.method for trial in trials} == set(BOTH)
+    assert all(trial.method == trial.config["method"] == trial.params["method"] for trial in trials)
+    assert len({frozenset(trial.params) for trial in trials}) == 1
+    for trial in trials:
+        assert trial.config["min_tokens"] == 2
+        assert trial.method == "random_drop" or set(trial.config["s"]) <= {0, 1, 2}
+    for method, front in of_both.fronts().items():
+        assert {trial.method for trial in front} == {method}
+
+
+def test_a_search_over_several_methods_is_resumed_where_it_stood(of_both, place, db):
+    settings = of_both.settings.model_copy(update={"study": "again"})
+    with Study.create(settings, n_trials=8, db=db) as study:
+        study.run(execution=LOCAL)
+    with Study.open("again", db=db) as study:
+        study.run(n_trials=14, execution=LOCAL)
+        assert [trial.params for trial in study.trials()] == [trial.params for trial in of_both.trials()]
+
+
+def test_the_settings_of_one_method_are_kept_as_they_always_were(place):
+    for method in ("zero_tprune", ["zero_tprune"]):
+        stored = SearchSettings.parse(place.settings(method=method)).model_dump(mode="json")
+        assert stored["method"] == "zero_tprune"
+        assert SearchSettings.parse(stored).method == "zero_tprune"
+    assert SearchSettings.parse(place.settings()).model_dump()["method"] == "zero_tprune"
+
+
+def test_a_method_out_of_the_budget_is_said_and_not_searched(place, db):
+    said = []
+    space = {"zero_tprune.s": 0, "random_drop": {"keep_rate": {"kind": "float", "low": 0.95, "high": 1.0}}}
+    study = Study.create(n_trials=2, db=db, say=said.append, **place.settings(method=BOTH, space=space))
+    assert any(line.startswith("random_drop is left out: the budget of") for line in said)
+    assert study.record.method == "zero_tprune"
+    assert Study.open("small", db=db).settings.space == {"zero_tprune.s": 0}
+    study.run(execution=LOCAL)
+    assert all("n_layers" in trial.params and set(trial.config["s"]) == {0} for trial in study.trials())
+
+
+def test_methods_that_have_become_other_ones_are_noticed_on_resume(of_both, monkeypatch):
+    def not_for_this_model(*_):
+        raise UnsupportedModel("not for this model")
+
+    monkeypatch.setattr("spaces.random_drop.RandomDropSpace.extremes", not_for_this_model)
+    with pytest.raises(PrunefrontError, match=r"the methods of study 'small' have changed .*zero_tprune\+random_drop"):
+        Study(of_both._store, of_both.record).run(execution=LOCAL)
+
+
+def test_settings_that_no_method_has_are_refused_before_anything_is_loaded(place, db):
+    with pytest.raises(InvalidInput, match=r"say whose, such as zero_tprune\.s"):
+        Study.create(n_trials=2, db=db, **place.settings(method=BOTH, space={"s": 3}))
+    with pytest.raises(InvalidInput, match="the methods are zero_tprune"):
+        SearchSettings.parse(place.settings(method="magic"))

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from search.tpe import Tpe, best, thinned
-from spaces.domains import FloatRange, IntRange, Parameter
+from search.parzen import ParzenSpace
+from search.tpe import MethodsTpe, Tpe, best, thinned, tpe_over
+from spaces.domains import Choice, FloatRange, IntRange, Parameter
 
 PARAMETERS = (Parameter("a", FloatRange(low=0.0, high=1.0)), Parameter("n", IntRange(low=1, high=9)))
 
@@ -75,3 +76,93 @@ def test_good_trials_are_followed():
     tpe = observed(200, is_front=False)
     drawn = [tpe.propose([], np.random.RandomState(seed))["a"] for seed in range(30)]
     assert np.mean([abs(each - 0.3) for each in drawn]) < 0.1
+
+
+# Several methods
+
+TARGET = Parameter("target", FloatRange(low=0.0, high=1.0))
+OF_METHODS = (
+    TARGET,
+    Parameter("method", Choice(values=("good", "bad", "new"))),
+    Parameter("good.a", FloatRange(low=0.0, high=1.0), "good"),
+    Parameter("bad.a", FloatRange(low=0.0, high=1.0), "bad"),
+    Parameter("bad.n", IntRange(low=1, high=9), "bad"),
+    Parameter("new.a", FloatRange(low=0.0, high=1.0), "new"),
+)
+
+
+def over_methods(n: int = 60, *, is_front: bool = False, seed_of_inactive: int = 0, n_new: int = 0) -> MethodsTpe:
+    """Observe trials of two methods, ``good`` and ``bad``, and first some of one that is better than both."""
+    tpe, rng = tpe_over(OF_METHODS, is_front=is_front), np.random.default_rng(1)
+    inactive = np.random.default_rng(seed_of_inactive)
+    for number in range(n):
+        method = "new" if number < n_new else ("good", "bad")[number % 2]
+        params = {"target": float(rng.uniform()), "method": method}
+        for each in OF_METHODS[2:]:
+            draws = rng if each.method == method else inactive
+            params[each.name] = int(draws.integers(1, 10)) if each.name == "bad.n" else float(draws.uniform())
+        merit = {"new": 1.0, "good": 0.0, "bad": -1.0}[method] - abs(params[f"{method}.a"] - 0.3)
+        tpe.observe(params, [merit, -params["target"]] if is_front else [merit])
+    return tpe
+
+
+def proposals(tpe, running=(), n: int = 40) -> list[dict]:
+    return [tpe.propose(running, np.random.RandomState(seed)) for seed in range(n)]
+
+
+def test_parameters_of_one_method_take_the_plain_tpe():
+    assert type(tpe_over(PARAMETERS, is_front=False)) is Tpe
+    assert type(tpe_over(OF_METHODS, is_front=False)) is MethodsTpe
+
+
+@pytest.mark.parametrize("is_front", [False, True], ids=["one budget", "front"])
+def test_what_other_methods_drew_changes_no_proposal(is_front):
+    one, two = (over_methods(is_front=is_front, seed_of_inactive=seed) for seed in (2, 3))
+    assert proposals(one) == proposals(two)
+
+
+@pytest.mark.parametrize("is_front", [False, True], ids=["one budget", "front"])
+def test_a_proposal_holds_the_method_its_parameters_and_those_of_all(is_front):
+    for proposed in proposals(over_methods(is_front=is_front, n_new=10)):
+        own = {each.name for each in OF_METHODS if each.method in (None, proposed["method"])}
+        assert proposed.keys() == own
+
+
+def test_methods_are_proposed_as_often_as_the_kernels_about_good_trials_have_it():
+    tpe = over_methods(n_new=2)
+    good, _ = tpe._all.looked_at()
+    space = ParzenSpace(OF_METHODS[1:2], is_joint=True)
+    kernels = space._kernels(np.array([tpe._all._rows[trial] for trial in good]), np.ones(len(good)))
+    np.testing.assert_allclose(tpe.shares(), np.exp(space._log_density(kernels, np.arange(3.0)[:, None]))[:, 0])
+    assert tpe.shares().sum() == pytest.approx(1.0)
+    drawn = [each["method"] for each in proposals(tpe, n=400)]
+    np.testing.assert_allclose([drawn.count(name) / 400 for name in ("good", "bad", "new")], tpe.shares(), atol=0.08)
+
+
+def test_the_better_method_is_proposed_most_and_near_its_good_trials():
+    proposed = [each for each in proposals(over_methods()) if each["method"] == "good"]
+    assert len(proposed) > 20
+    assert np.mean([abs(each["good.a"] - 0.3) for each in proposed]) < 0.1
+
+
+def test_a_method_with_few_trials_is_left_to_chance():
+    for n_new, names in ((4, {"method"}), (5, {"method", "target", "new.a"})):
+        of_new = [each for each in proposals(over_methods(n_new=n_new)) if each["method"] == "new"]
+        assert of_new
+        assert all(each.keys() == names for each in of_new)
+
+
+def test_a_running_trial_keeps_only_its_own_methods_next_away():
+    tpe = over_methods()
+    running = [{"target": 0.5, "method": "bad", "bad.a": a / 10, "bad.n": 5} for a in range(10)]
+    pairs = list(zip(proposals(tpe, running), proposals(tpe), strict=True))
+    of_good = [(beside, alone) for beside, alone in pairs if beside["method"] == alone["method"] == "good"]
+    assert of_good
+    assert all(beside == alone for beside, alone in of_good)
+
+
+def test_a_method_without_parameters_is_proposed_alone():
+    tpe = tpe_over((OF_METHODS[1], OF_METHODS[2]), is_front=False)
+    for number in range(20):
+        tpe.observe({"method": ("good", "bad")[number % 2], "good.a": 0.5}, [float(number % 2)])
+    assert {"method": "bad"} in proposals(tpe)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -11,7 +12,7 @@ from spaces import InvalidInput, PrunefrontError, parse_layout
 from storage import MeasurementKind, Store, TrialRecord, TrialState
 from storage.export import layout_of, table_of, write_layout, write_text
 from storage.remembered import RememberedStudy
-from storage.results import best_of, front_of, measured
+from storage.results import best_of, front_of, fronts_of, measured
 from tests.storage.records import measurement, new_study, new_trial
 
 
@@ -38,6 +39,18 @@ def test_only_complete_candidates_count_and_each_once():
 
 def test_the_front_has_no_trial_that_another_beats():
     assert [found.number for found in front_of(TRIALS, "top1")] == [0, 1, 3]
+
+
+def test_each_method_has_the_front_that_it_would_have_alone():
+    methods = {0: "tome", 1: "bat", 2: "tome", 3: "bat"}
+    trials = [replace(found, method=methods.get(found.number, "tome")) for found in TRIALS]
+    fronts = fronts_of(new_study(method="tome+bat+ats"), trials)
+    assert list(fronts) == ["tome", "bat", "ats"]
+    assert {method: [found.number for found in front] for method, front in fronts.items()} == {
+        "tome": [0, 2],
+        "bat": [1, 3],
+        "ats": [],
+    }
 
 
 def test_the_best_has_the_highest_metric_and_of_equals_costs_least():

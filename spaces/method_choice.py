@@ -1,0 +1,76 @@
+"""Spaces over several methods: the method is drawn like any other setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from spaces.architecture import Architecture
+from spaces.base import PruningConfig, SearchSpace
+from spaces.domains import Choice, Parameter, ParameterValue
+
+__all__ = ["METHOD", "MethodChoice", "choice_of"]
+
+METHOD = "method"  # the parameter that says which method's parameters count
+
+
+class MethodChoice(SearchSpace):
+    """The layouts of several methods.
+
+    A draw holds a method and the parameters of all of them, each under its method's name, such as
+    ``zero_tprune.keep_rate_1``, so that its length is fixed. Only those of the method drawn reach the layout.
+
+    Attributes:
+        method: the methods' names, joined by ``+``.
+        spaces: one for each method.
+    """
+
+    spaces: tuple[SearchSpace, ...]
+
+    def parameters(self, architecture: Architecture) -> tuple[Parameter, ...]:
+        """List the method, then each method's own parameters under its name."""
+        drawn = [Parameter(METHOD, Choice(values=tuple(space.method for space in self.spaces)))]
+        for space in self.spaces:
+            drawn += [
+                replace(each, name=f"{space.method}.{each.name}", method=space.method)
+                for each in space.parameters(architecture)
+            ]
+        return tuple(drawn)
+
+    def build(self, values: Mapping[str, ParameterValue], architecture: Architecture) -> PruningConfig:
+        """Turn a draw into a layout of the method drawn."""
+        space, own = self._drawn(values)
+        return space.build(own, architecture)
+
+    def fit(
+        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float
+    ) -> PruningConfig:
+        """Bring a draw onto the budget, within the method drawn.
+
+        Raises:
+            BudgetUnsatisfiable: nothing in that method's space costs as little.
+        """
+        space, own = self._drawn(values)
+        return space.fit(own, architecture, target_gflops)
+
+    def extremes(self, architecture: Architecture) -> tuple[PruningConfig, PruningConfig]:
+        """Give the cheapest and the dearest layout of any method."""
+        cheapest, dearest = zip(*(space.extremes(architecture) for space in self.spaces), strict=True)
+
+        def gflops(config: PruningConfig) -> float:
+            return config.cost(architecture).gflops
+
+        return min(cheapest, key=gflops), max(dearest, key=gflops)
+
+    def _drawn(self, values: Mapping[str, ParameterValue]) -> tuple[SearchSpace, dict[str, ParameterValue]]:
+        method = values[METHOD]
+        space = next(space for space in self.spaces if space.method == method)
+        own = f"{method}."
+        return space, {name.removeprefix(own): value for name, value in values.items() if name.startswith(own)}
+
+
+def choice_of(spaces: Sequence[SearchSpace]) -> SearchSpace:
+    """Make one space of several; one alone stays as it is, and so do its parameters' names."""
+    if len(spaces) == 1:
+        return spaces[0]
+    return MethodChoice(method="+".join(space.method for space in spaces), spaces=tuple(spaces))
