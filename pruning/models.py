@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +15,13 @@ import torch
 from torch import nn
 
 from pruning.apply import read_architecture
-from pruning.backbones.families import FAMILIES
-from pruning.backbones.family import Family
+from pruning.backbones.families import FAMILIES, family_of
 from pruning.checkpoints import load_weights, read_checkpoint
 from pruning.preprocessing import Preprocessing
 from pruning.shapes_vit import BUNDLED_MODELS
-from spaces import Architecture, InvalidInput, UnsupportedModel
+from spaces import Architecture, InvalidInput
 
-__all__ = ["LoadedModel", "load_model", "supported_models", "weights_digest"]
+__all__ = ["LoadedModel", "load_model", "model_names", "read_model", "weights_digest"]
 
 _N_LISTED = 4
 
@@ -101,33 +101,35 @@ def load_model(
     )
 
 
-def supported_models(pattern: str = "*") -> list[tuple[str, str]]:
-    """List the models that can be built by name and pruned, each with the name of its family.
+def model_names(pattern: str) -> list[str]:
+    """List timm's models whose names match a pattern such as ``deit*``, and the bundled ones.
 
-    Each is built with one block and without weights, some 20 ms.
-
-    Args:
-        pattern: of names, with ``*`` and ``?``.
-
-    >>> supported_models("deit_tiny_*")
-    [('deit_tiny_distilled_patch16_224', 'ViT'), ('deit_tiny_patch16_224', 'ViT')]
+    Raises:
+        InvalidInput: there is none, with the nearest names.
     """
-    found = [(name, family.name) for family in FAMILIES for name in _names_of(family, pattern) if _is_supported(name)]
-    return sorted(found)
+    names: list[str] = fnmatch.filter(timm.list_models(), pattern)
+    if not names:
+        raise InvalidInput(f"no model is named like {pattern!r}; the nearest names are {', '.join(_nearest(pattern))}")
+    return names
 
 
-def _names_of(family: Family, pattern: str = "*") -> list[str]:
-    return [name for module in family.modules for name in timm.list_models(pattern, module=module)]
+def read_model(name: str) -> tuple[str, Architecture]:
+    """Read what a timm model is, without weights and without the memory that they would take.
 
+    >>> family, architecture = read_model("tnt_s_patch16_224")
+    >>> family, architecture.depth
+    ('TNT', 12)
 
-def _is_supported(name: str) -> bool:
+    Returns:
+        Its family, and its dimensions.
+
+    Raises:
+        InvalidInput: it cannot be made.
+        UnsupportedModel: it cannot be pruned.
+    """
     with torch.device("meta"):
-        model = timm.create_model(name, depth=1)
-    try:
-        read_architecture(model, name)
-    except UnsupportedModel:
-        return False
-    return True
+        model = _created(name, {})
+    return family_of(model, name).name, read_architecture(model, name)
 
 
 def _created(name: str, arguments: Mapping[str, Any], *, pretrained: bool = False) -> Any:
@@ -180,7 +182,8 @@ def _check_known(name: str) -> None:
 
 def _nearest(name: str) -> list[str]:
     """Give the most similar names of models that can be pruned; a part of a name is as good as the whole."""
-    names = {name for family in FAMILIES for name in _names_of(family)}
+    modules = [module for family in FAMILIES for module in family.modules]
+    names = {name for module in modules for name in timm.list_models(module=module)}
 
     def similarity(candidate: str) -> float:
         return max(difflib.SequenceMatcher(None, name, part).ratio() for part in (candidate, candidate[: len(name)]))

@@ -26,6 +26,9 @@ class AttentionRank(PrunesAfter):
     there with an S stage before them, here without.
     """
 
+    summary: ClassVar[str] = "ranks tokens by the attention they receive, in one block or in all so far"
+    paper: ClassVar[str] = "2305.17328"
+
     method: Literal["attention_rank"] = "attention_rank"
     score: Literal["mean", "accumulated"] = "mean"
 

@@ -22,11 +22,18 @@ class PruningConfig(BaseModel, ABC):
     """A layout: one method and every setting it needs. Frozen, and the same for the same JSON.
 
     ``after`` counts executed blocks: 3 means between the third and the fourth block.
+
+    Attributes:
+        summary: which tokens the method takes away, in one line.
+        paper: its arXiv number.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: str
+
+    summary: ClassVar[str]
+    paper: ClassVar[str]
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:

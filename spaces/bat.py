@@ -78,6 +78,9 @@ class Bat(PrunesInside):
         merge_norm: whether the weights in a token sum to 1.
     """
 
+    summary: ClassVar[str] = "merges what the class token overlooks into clusters, and alike attentive tokens"
+    paper: ClassVar[str] = "2211.11315"
+
     method: Literal["bat"] = "bat"
     c_num: tuple[Count, ...] | Count | None = None
     c_ratio: tuple[ClusterRatio, ...] | ClusterRatio | None = None

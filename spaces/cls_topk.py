@@ -46,6 +46,9 @@ class CLSTopK(PrunesInside):
     ranked here; there it is ranked, and can be dropped, as a patch.
     """
 
+    summary: ClassVar[str] = "keeps what the class token attends to, and may fuse the rest into one token (EViT)"
+    paper: ClassVar[str] = "2202.07800"
+
     method: Literal["cls_topk"] = "cls_topk"
     fuse: bool = True
     fuse_norm: bool = True

@@ -25,6 +25,9 @@ class RandomDrop(PrunesAfter):
     method: Literal["random_drop"] = "random_drop"
     seed: int = 0
 
+    summary: ClassVar[str] = "drops tokens at random: the baseline of every other method"
+    paper: ClassVar[str] = "2305.17328"
+
     def stages(self, architecture: Architecture) -> list[StageCost]:
         """Work out the integer token counts of every pruning layer; choosing at random costs nothing."""
         return floor_stages(self, architecture)

@@ -5,7 +5,7 @@ Source: Bolya et al. 2023, "Token merging: your ViT but faster", arXiv:2210.0946
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,9 @@ class ToMe(PruningConfig):
             attention, which ToMe leaves out for MAE models).
         metric_feature: what is compared: keys or queries, averaged over heads, or the tokens behind the attention.
     """
+
+    summary: ClassVar[str] = "merges the most alike tokens of each block, two sets matched with each other"
+    paper: ClassVar[str] = "2210.09461"
 
     method: Literal["tome"] = "tome"
     r: tuple[Count, ...] | Count

@@ -90,6 +90,9 @@ class ZeroTPrune(PrunesAfter):
     temperature: Positive = 1.0
     seed: int = 0
 
+    summary: ClassVar[str] = "drops what few tokens attend to (page rank over attention) and what is like another token"
+    paper: ClassVar[str] = "2305.17328"
+
     @model_validator(mode="after")
     def _thresholds_ordered(self) -> ZeroTPrune:
         if not self.v_min < self.v_max:

@@ -27,6 +27,8 @@ _VERBS = {
     "export": "search.cli.exporting",
     "evaluate": "search.cli.evaluating",
     "flops": "search.cli.counting",
+    "methods": "search.cli.methods",
+    "models": "search.cli.models",
     "doctor": "search.cli.doctor",
 }
 

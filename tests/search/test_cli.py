@@ -18,7 +18,7 @@ import yaml
 from click.testing import CliRunner
 
 from search.cli.main import cli
-from spaces import RandomDrop, layout_document, read_layout
+from spaces import METHODS, RandomDrop, layout_document, read_layout
 from storage.export import write_layout
 from tests.privileges import run_restricted
 from tests.tiny import write_jpeg
@@ -277,6 +277,56 @@ def test_flops_says_which_methods_a_model_or_a_budget_leaves_out():
     assert "layouts of this space cost" in out
     line = refused(3, run("flops", "deit_small_patch16_224", "--method", "all", "--budget", "1%"))
     assert "none of the methods is left: zero_tprune: the budget of" in line
+
+
+# What there is to search
+
+
+def test_methods_lists_what_each_preset_searches():
+    code, out, _ = run("methods")
+    assert code == 0
+    assert re.search(r"^zero_tprune\s+arXiv:2305\.17328\s+needed by paper\s+drops", out, re.MULTILINE)
+    assert "n_layers 3:6; keep_rate 0.3:1.0; after any block" in out
+    assert "r as many as the model allows; inflection -1.0:1.0" in " ".join(out.split())
+    _, out, _ = run("methods", "--json")
+    assert [method["name"] for method in json.loads(out)] == list(METHODS)
+
+
+def test_methods_tells_every_setting_of_one():
+    _, out, _ = run("methods", "zero_tprune")
+    assert "https://arxiv.org/abs/2305.17328" in out
+    assert re.search(
+        r"^feature\s+key, query, value, x_pre, x\s+key\s+key\s+\* key, query, value, x_pre, x", out, re.MULTILINE
+    )
+    _, out, _ = run("methods", "random_drop", "--json")
+    assert json.loads(out)["class_token"] == "not needed"
+    assert "the methods are zero_tprune" in refused(2, run("methods", "magic"))
+
+
+def test_models_lists_what_can_be_pruned_and_by_what():
+    code, out, _ = run("models", "vit_small_patch32_*")
+    assert code == 0
+    assert re.search(r"^vit_small_patch32_224\s+ViT\s+12\s+50\s+1\.1\d+\s+all$", out, re.MULTILINE)
+    assert "2 of 2 models can be pruned" in out
+
+
+def test_models_counts_those_that_cannot_be_pruned_and_says_why_when_asked():
+    _, out, _ = run("models", "vit_base_patch16_[gx]*224")
+    assert "vit_base_patch16_gap_224" in out
+    assert "zero_tprune (full)" in out  # the preset paper favours the class token
+    assert "1 of 2 models can be pruned; --all says why" in out
+    _, out, _ = run("models", "vit_base_patch16_[gx]*224", "--all")
+    assert "vit_base_patch16_xp_224 cannot be pruned: its blocks are" in out
+    _, out, _ = run("models", "resnet18", "--all", "--json")
+    assert json.loads(out) == {
+        "models": [],
+        "n_unsupported": 1,
+        "unsupported": {"resnet18": "resnet18 (ResNet) cannot be pruned"},
+    }
+
+
+def test_models_named_like_nothing_are_refused_with_the_nearest():
+    assert "no model is named like 'diet*'; the nearest names are deit" in refused(2, run("models", "diet*"))
 
 
 # Counting
