@@ -83,7 +83,7 @@ def test_the_trials_do_not_depend_on_which_worker_was_faster(place, tmp_path, mo
     stories = []
     for n_workers in (1, 2, 4):
         db = f"sqlite:///{tmp_path}/{n_workers}.db"
-        study = create(place, db, sampler=sampler, budget=budget, n_trials=24, race_error=RASH)
+        study = create(place, db, sampler=sampler, budget=budget, n_trials=14, race_error=RASH)
         monkeypatch.setattr(
             Workbench,
             "start",
@@ -92,7 +92,7 @@ def test_the_trials_do_not_depend_on_which_worker_was_faster(place, tmp_path, mo
         study.run(execution=LOCAL)
         stories.append(story(study))
     assert stories[0] == stories[1] == stories[2]
-    if budget == "65%" or sampler == "random":  # few trials of a front have a rival at all
+    if budget == "65%":  # few trials of a front have a rival at all
         assert TrialState.STOPPED in {trial.state for trial in study.trials()}
 
 
