@@ -41,6 +41,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.driver_share
 	$(BIN)/python -m benchmarks.memory --output $(BENCH)/memory.json
 	$(BIN)/python -m benchmarks.search_speed --output $(BENCH)/search_speed.json
+	$(BIN)/python -m benchmarks.methods_comparison --output $(BENCH)/methods_comparison.json
 	$(BIN)/python -m benchmarks.race --samplers tpe random --output $(BENCH)/race.json
 
 clean:

@@ -101,7 +101,7 @@ class ParzenSpace:
         near_good = self._kernels(good, np.ones(len(good)))
         near_others = self._kernels(others, _rising(len(others)))
         rows = self._sample(near_good, rng)
-        if self._is_joint:
+        if self._is_joint and rows.shape[1]:
             rows[:_N_CHILDREN] = self._children(good, rows[:_N_CHILDREN], rng)
         gain = self._log_density(near_good, rows) - self._log_density(near_others, rows)
         return self.decode(np.take_along_axis(rows, gain.argmax(axis=0)[None], axis=0)[0])

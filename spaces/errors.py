@@ -44,6 +44,8 @@ def describe_problems(error: ValidationError) -> str:
     unions: dict[object, tuple[dict[str, None], str]] = {}  # of a field: the kinds it takes, what it got
     for problem in error.errors(include_url=False):
         place = problem["loc"]
+        if len(place) == 2 and isinstance(place[1], str) and problem["type"].startswith(("greater_than", "less_than")):
+            place = place[:1]  # behind it stands the branch of a union, whose bound refused the value
         kind = _kind(place[1]) if len(place) > 1 else ""
         if not kind:
             problems[place] = _described(".".join(str(part) for part in place), problem)
@@ -51,7 +53,8 @@ def describe_problems(error: ValidationError) -> str:
         kinds, received = unions.setdefault(place[0], ({}, _shown(problem["input"])))
         kinds[kind] = None
         problems[place[0]] = f"{place[0]} takes {' or '.join(kinds)} (got {received})"
-    return "; ".join(problems.values())
+    # Of a field's kinds one fits, and only its bound does not: the others need not be named.
+    return "; ".join(text for place, text in problems.items() if (place,) not in problems)
 
 
 def _described(place: str, problem: ErrorDetails) -> str:
@@ -71,6 +74,7 @@ def _kind(branch: str | int) -> str:
         return "a list like [3, 6, 9]"
     if "Range" in label:
         return "a range LOW:HIGH"
+    label = label.removeprefix("constrained-")
     return {"int": "a whole number", "float": "a number", "bool": "true or false", "Choice": "choices A,B"}.get(
         label, ""
     )
