@@ -2,8 +2,9 @@
 
     python -m benchmarks.search_speed --output build/bench/search_speed.json
 
-The plain loop is ``study.optimize`` of Optuna's TPE in one process with torch's default threads: each candidate is
-repaired onto the budget, and measured in float32 on all images. It has the same model, images, space, trials and seed.
+The plain loop is Optuna's ``study.optimize`` in one process with torch's default threads: each candidate is repaired
+onto the budget, and measured in float32 on all images. It has the same model, images, space, trials, sampler and seed;
+``--plain-sampler optuna`` gives it Optuna's own TPE instead.
 Both times begin before the model and the images are loaded. Then both winners are measured in float32 on images that
 neither saw, and compared image by image. The parts are timed on the same candidates, in turn.
 """
@@ -12,24 +13,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
 from tabulate import tabulate
 
 from benchmarks.results import write_results
 from objectives.statistics import compare_paired
 from pruning import pruned
 from search import Execution, SearchSettings, Study
-from search.sampler import Sampler
+from search.sampler import Sampler, Told
 from search.workbench import Workbench, load
 from spaces import PruningConfig, parse_layout
 from spaces.domains import Choice, IntRange, Parameter
@@ -45,6 +50,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--held-out", type=int, default=1024)
     parser.add_argument("--budget", default="65%")
+    parser.add_argument("--plain-sampler", choices=["same", "optuna"], default="same")
     parser.add_argument("--candidates", type=int, default=24, help="On which the parts are timed.")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
@@ -75,7 +81,8 @@ def compare(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Search once by hand and once with prunefront, and compare the winners."""
     started = time.perf_counter()
     bench = load(_settings(seed, options, n_confirm=options.held_out))
-    plain_winner, plain_images = plain_search(bench, options.trials)
+    sampler = _Same(bench) if options.plain_sampler == "same" else _tpe_of_optuna(seed)
+    plain_winner, plain_images = plain_search(bench, sampler, options.trials)
     plain_s = time.perf_counter() - started
 
     with tempfile.TemporaryDirectory() as folder:
@@ -100,6 +107,7 @@ def compare(seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "stopped": progress.n_stopped,
         "duplicates": progress.n_duplicates,
         "trials": options.trials,
+        "plain_sampler": options.plain_sampler,
         "overhead_share": progress.overhead_share,
         "batch_size": settled.batch_size,
         "look_ahead": settled.look_ahead,
@@ -110,7 +118,44 @@ def compare(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def plain_search(bench: Workbench, n_trials: int) -> tuple[PruningConfig, int]:
+class _Same(optuna.samplers.BaseSampler):
+    """The search's own sampler, as ``study.optimize`` takes one."""
+
+    def __init__(self, bench: Workbench) -> None:
+        settings, parameters = bench.settings, bench.problem.parameters()
+        self._sampler = Sampler(settings.sampler, parameters, seed=settings.seed, is_front=False)
+        self._params: Mapping[str, Any] = {}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        self._params = self._sampler.ask(trial.number).params
+        return {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._params[param_name]
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        # Its cost is the budget's, give or take what rounding leaves over; under one budget no sampler looks at it.
+        self._sampler.tell(trial.number, Told(None if values is None else values[0], math.nan))
+
+
+def _tpe_of_optuna(seed: int) -> optuna.samplers.BaseSampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=10, n_ei_candidates=24, multivariate=True, constant_liar=False
+        )
+
+
+def plain_search(bench: Workbench, sampler: optuna.samplers.BaseSampler, n_trials: int) -> tuple[PruningConfig, int]:
     """Let ``study.optimize`` measure each candidate on all images, and give the best with the images measured."""
     torch.set_num_threads(os.cpu_count() or 1)
     images, labels = bench.search_images.pixels, torch.tensor(bench.search_images.labels)
@@ -128,11 +173,6 @@ def plain_search(bench: Workbench, n_trials: int) -> tuple[PruningConfig, int]:
         n_images += len(images)
         return n_right / len(images)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(
-            seed=bench.settings.seed, n_startup_trials=10, n_ei_candidates=24, multivariate=True, constant_liar=False
-        )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.optimize(objective, n_trials=n_trials)
