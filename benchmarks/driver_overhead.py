@@ -126,7 +126,13 @@ def drive(sampler: str, budget: str, n_trials: int) -> list[tuple[int, float]]:
         SearchLoop(
             study._store,
             study.record,
-            Sampler(sampler, bench.problem.parameters(), seed=0, is_front=bench.problem.budget.is_range),
+            Sampler(
+                sampler,
+                bench.problem.parameters(),
+                seed=0,
+                is_front=bench.problem.budget.is_range,
+                openings=bench.problem.openings(),
+            ),
             bench.problem,
             Formula(study),
             on_progress=note,

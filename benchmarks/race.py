@@ -85,7 +85,13 @@ def race(sampler_name: str, budget: str, seed: int, options: argparse.Namespace)
     )
     bench = load(settings)
     is_front = bench.problem.budget.is_range
-    sampler = Sampler(sampler_name, bench.problem.parameters(), seed=seed, is_front=is_front)
+    sampler = Sampler(
+        sampler_name,
+        bench.problem.parameters(),
+        seed=seed,
+        is_front=is_front,
+        openings=bench.problem.openings(),
+    )
     evaluator = bench.evaluator(bench.search_images, cache_bytes=4 * 10**9, precision="bfloat16")
     evaluator.measure_dense()
     rivals = Rivals("top1", options.error, is_front=is_front)
@@ -96,7 +102,9 @@ def race(sampler_name: str, budget: str, seed: int, options: argparse.Namespace)
     for number in range(options.layouts):
         if number >= settings.settled_look_ahead:
             sampler.tell(number - settings.settled_look_ahead, told[number - settings.settled_look_ahead])
-        proposal = bench.problem.propose(sampler.ask(number).params)
+        params = sampler.ask(number).params
+        proposal = bench.problem.propose(params)
+        sampler.settle(number, bench.problem.values_of(proposal.config, params))
         digest, gflops = proposal.config.digest(bench.architecture), proposal.cost.gflops
         if digest not in measured:
             against = rivals.race(gflops, before=number - settings.settled_look_ahead + 1)

@@ -122,8 +122,14 @@ class _Same(optuna.samplers.BaseSampler):
     """The search's own sampler, as ``study.optimize`` takes one."""
 
     def __init__(self, bench: Workbench) -> None:
-        settings, parameters = bench.settings, bench.problem.parameters()
-        self._sampler = Sampler(settings.sampler, parameters, seed=settings.seed, is_front=False)
+        self._problem, settings = bench.problem, bench.settings
+        self._sampler = Sampler(
+            settings.sampler,
+            self._problem.parameters(),
+            seed=settings.seed,
+            is_front=False,
+            openings=self._problem.openings(),
+        )
         self._params: Mapping[str, Any] = {}
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -133,6 +139,8 @@ class _Same(optuna.samplers.BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         self._params = self._sampler.ask(trial.number).params
+        layout = self._problem.propose(self._params).config
+        self._sampler.settle(trial.number, self._problem.values_of(layout, self._params))
         return {}
 
     def sample_independent(

@@ -127,6 +127,7 @@ class SearchLoop:
         )
         with self._timed("recording"):
             self._store.add_trial(self._study.id, trial, self._sampler.study_attrs)
+        self._sampler.settle(asked.number, self._problem.values_of(config, asked.params))
         self._take_in(trial)
         if earlier is None:
             heapq.heappush(self._waiting, (asked.number, config))
@@ -230,11 +231,15 @@ class SearchLoop:
                     f"trial {trial.number} has no result, although later trials were proposed from it: the rows of "
                     f"study {self._study.name!r} were changed from outside"
                 )
-            told.append((_asked(trial), outcome))
-        self._sampler.restore(told, map(_asked, trials[n_told:]), self._study.sampler_attrs)
+            told.append((self._asked(trial), outcome))
+        self._sampler.restore(told, map(self._asked, trials[n_told:]), self._study.sampler_attrs)
         for trial in trials:
             if not trial.state.is_finished and trial.duplicate_of is None:
                 heapq.heappush(self._waiting, (trial.number, parse_layout(trial.config)))
+
+    def _asked(self, trial: TrialRecord) -> Asked:
+        settled = self._problem.values_of(parse_layout(trial.config), trial.params)
+        return Asked(trial.number, trial.params, trial.sampler_attrs, settled=settled)
 
     def _restore_outcome(self, trial: TrialRecord) -> None:
         if trial.duplicate_of is not None:
@@ -252,7 +257,3 @@ class SearchLoop:
             yield
         finally:
             self.progress.seconds[what] += time.perf_counter() - started
-
-
-def _asked(trial: TrialRecord) -> Asked:
-    return Asked(trial.number, trial.params, trial.sampler_attrs)

@@ -45,12 +45,14 @@ class Asked:
         params: the draw.
         attrs: what the sampler keeps about it, and under ``_REJECTED`` the draws before it that missed the budget.
         n_rejected: how many were.
+        settled: the draw as repair left it, from which TPE learns; ``None`` where it has none.
     """
 
     number: int
     params: Mapping[str, Any]
     attrs: Mapping[str, Any]
     n_rejected: int = 0
+    settled: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Sampler:
         seed: int,
         is_front: bool,
         learns_from_rejected: bool = False,
+        openings: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Make a sampler.
 
@@ -86,10 +89,12 @@ class Sampler:
             seed: of the study.
             is_front: whether cost is an objective beside the metric.
             learns_from_rejected: whether draws that miss the budget are told to it, by how much they miss it.
+            openings: parts of the first draws of TPE; chance decides the rest.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._kind, self._seed, self._is_front = kind, seed, is_front
         self._learns_from_rejected = learns_from_rejected
+        self._openings = openings if kind == "tpe" else ()
         self._ours: list[int] = []  # by trial number: Optuna's number for it
         self._distributions = {parameter.name: _distribution(parameter) for parameter in parameters}
         self._known = _Known(parameters, is_front=is_front)
@@ -137,6 +142,8 @@ class Sampler:
         rejected: list[_Rejected] = []
         for attempt in range(_MOST_DRAWS):
             self._study.sampler = self._seeded(number, attempt)
+            if attempt == 0 and number < len(self._openings):
+                self._study.enqueue_trial(dict(self._openings[number]))
             with warnings.catch_warnings():
                 # GP is marked experimental; its options are written out and pinned here.
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -158,6 +165,10 @@ class Sampler:
             f"none of {_MOST_DRAWS} draws for trial {number} meets the budget: bring them onto it with "
             "--budget-by repair"
         )
+
+    def settle(self, number: int, params: Mapping[str, Any]) -> None:
+        """Say what repair made of the draw of trial ``number``: what TPE shall learn from in its place."""
+        self._known.settled[self._ours[number]] = params
 
     def tell(self, number: int, outcome: Told) -> None:
         """Say what became of trial ``number``; results are told in the order of the proposals."""
@@ -185,6 +196,8 @@ class Sampler:
             else:
                 self._add_trial(params, OptunaState.FAIL, None, kept)
         self._ours.append(len(self._study.get_trials(deepcopy=False)))
+        if asked.settled is not None:
+            self.settle(asked.number, asked.settled)
         self._add_trial(asked.params, state, values, attrs)
 
     def _add_trial(
@@ -224,19 +237,24 @@ class _Known:
 
     def __init__(self, parameters: Sequence[Parameter], *, is_front: bool) -> None:
         self.tpe = tpe_over(parameters, is_front=is_front)
+        self.settled: dict[int, Mapping[str, Any]] = {}  # by Optuna's number: the draw as repair left it
         self._n_read = 0
 
-    def read(self, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
+    def read(self, trials: Sequence[FrozenTrial]) -> list[Mapping[str, Any]]:
         """Observe what was told since the last time, and give the parameters of the trials that are still out."""
         while self._n_read < len(trials) and trials[self._n_read].state.is_finished():
             trial = trials[self._n_read]
             if trial.state is OptunaState.COMPLETE:
                 value, *costs = trial.values
                 merits = [value, *(-cost for cost in costs)]
-                self.tpe.observe(trial.params, merits, sum(trial.constraints.values()))
+                self.tpe.observe(self._params(trial), merits, sum(trial.constraints.values()))
+            self.settled.pop(trial.number, None)
             self._n_read += 1
         # Behind the first that is out lie draws that were rejected; TPE learns of them in the order of all draws.
-        return [trial.params for trial in trials[self._n_read :] if not trial.state.is_finished()]
+        return [self._params(trial) for trial in trials[self._n_read :] if not trial.state.is_finished()]
+
+    def _params(self, trial: FrozenTrial) -> Mapping[str, Any]:
+        return self.settled.get(trial.number, trial.params)
 
 
 class _TPE(RandomSampler):

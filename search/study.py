@@ -221,6 +221,7 @@ class Study(RememberedStudy):
                 seed=record.seed,
                 is_front=bench.problem.budget.is_range,
                 learns_from_rejected=bench.problem.budget_by == "constraint",
+                openings=bench.problem.openings(),
             ),
             bench.problem,
             executor,

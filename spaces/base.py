@@ -123,6 +123,22 @@ class SearchSpace(BaseModel, ABC):
     def extremes(self, architecture: Architecture) -> tuple[PruningConfig, PruningConfig]:
         """Give the cheapest and the dearest layout of the space."""
 
+    def values_of(
+        self, config: PruningConfig, drawn: Mapping[str, ParameterValue], architecture: Architecture
+    ) -> dict[str, ParameterValue]:
+        """Give the draw that ``build`` would make a layout of, so far as a repair may have changed it.
+
+        Args:
+            config: a layout of this space.
+            drawn: the draw that became it; what says nothing of the layout stays as it was drawn.
+            architecture: of the model.
+        """
+        return dict(drawn)
+
+    def openings(self, architecture: Architecture) -> tuple[dict[str, ParameterValue], ...]:
+        """Give what a search that learns begins with: parts of draws that differ much; chance decides the rest."""
+        return ()
+
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -16,10 +16,11 @@ from typing import Any, ClassVar
 from pydantic import model_validator
 
 from spaces.architecture import Architecture
-from spaces.base import SearchSpace
+from spaces.base import PruningConfig, SearchSpace
 from spaces.domains import Choice, FloatRange, IntRange, Parameter, ParameterValue, bounds, value_in
 from spaces.errors import BudgetUnsatisfiable, InvalidInput
 from spaces.layer_draw import LayerDraw, spread_out
+from spaces.layer_values import openings, values_of
 from spaces.layered import FloatSetting, LayeredConfig, PlacesSetting, last_place, per_layer
 from spaces.repair import smallest_power_that_fits, to_the_power
 
@@ -137,6 +138,18 @@ class LayeredSpace(SearchSpace):
             space._layout(space._extreme_draw(architecture, dearest=False), architecture),
             space._layout(space._extreme_draw(architecture, dearest=True), architecture),
         )
+
+    def values_of(
+        self, config: PruningConfig, drawn: Mapping[str, ParameterValue], architecture: Architecture
+    ) -> dict[str, ParameterValue]:
+        """Give the draw that becomes a layout without repair: its places in order, and what each layer has."""
+        if not isinstance(config, LayeredConfig):
+            raise TypeError(f"{type(config).__name__} has no layers, and is no layout of {type(self).__name__}")
+        return {**drawn, **values_of(config, self.parameters(architecture), self.layer_settings)}
+
+    def openings(self, architecture: Architecture) -> tuple[dict[str, ParameterValue], ...]:
+        """Give parts of draws that begin to prune ever later, evenly from there on."""
+        return openings(self.parameters(architecture), self.places_name)
 
     @property
     def _n_slots(self) -> int:

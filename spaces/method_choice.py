@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -62,11 +63,32 @@ class MethodChoice(SearchSpace):
 
         return min(cheapest, key=gflops), max(dearest, key=gflops)
 
+    def values_of(
+        self, config: PruningConfig, drawn: Mapping[str, ParameterValue], architecture: Architecture
+    ) -> dict[str, ParameterValue]:
+        """Give the draw that becomes a layout without repair; of the method drawn alone."""
+        space, own = self._drawn(drawn)
+        return {**drawn, **_named(space, space.values_of(config, own, architecture))}
+
+    def openings(self, architecture: Architecture) -> tuple[dict[str, ParameterValue], ...]:
+        """Give every other opening of each method, the methods in turn."""
+        of_methods = [
+            [{METHOD: space.method, **_named(space, each)} for each in space.openings(architecture)[1::2]]
+            for space in self.spaces
+        ]
+        in_turn = itertools.zip_longest(*of_methods)
+        return tuple(each for turn in in_turn for each in turn if each is not None)
+
     def _drawn(self, values: Mapping[str, ParameterValue]) -> tuple[SearchSpace, dict[str, ParameterValue]]:
         method = values[METHOD]
         space = next(space for space in self.spaces if space.method == method)
         own = f"{method}."
         return space, {name.removeprefix(own): value for name, value in values.items() if name.startswith(own)}
+
+
+def _named(space: SearchSpace, values: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
+    """Write a method's values under its name."""
+    return {f"{space.method}.{name}": value for name, value in values.items()}
 
 
 def choice_of(spaces: Sequence[SearchSpace]) -> SearchSpace:

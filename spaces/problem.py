@@ -117,6 +117,14 @@ class Problem:
         cost = self.space.build(values, self.architecture).cost(self.architecture).gflops
         return max(0.0, cost - self.budget.high_gflops, (self.budget.low_gflops or 0.0) - cost)
 
+    def openings(self) -> tuple[dict[str, ParameterValue], ...]:
+        """Give what a search that learns begins with, see ``SearchSpace.openings``."""
+        return self.space.openings(self.architecture)
+
+    def values_of(self, config: PruningConfig, drawn: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
+        """Give the draw that becomes the layout without repair, see ``SearchSpace.values_of``."""
+        return self.space.values_of(config, drawn, self.architecture)
+
     def propose(self, values: Mapping[str, ParameterValue]) -> Proposal:
         """Turn a draw into a layout within the budget: repaired onto it or its drawn target, or just as it is.
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -115,3 +116,47 @@ def test_numbers_must_come_in_order():
     sampler.ask(0)
     with pytest.raises(RuntimeError, match="trial 2 was to be drawn, but the sampler stands at 1"):
         sampler.ask(2)
+
+
+OPENINGS = ({"a": 0.1, "n": 2}, {"a": 0.9})
+
+
+def test_tpe_begins_with_its_openings_and_draws_the_rest_of_them():
+    first, second, third = run(Sampler("tpe", PARAMETERS, seed=1, is_front=False, openings=OPENINGS), [], 3)
+    assert (first.params["a"], first.params["n"], second.params["a"]) == (0.1, 2, 0.9)
+    assert third.params["a"] not in (0.1, 0.9)
+    assert all(each.params.keys() == {parameter.name for parameter in PARAMETERS} for each in (first, second))
+    other = run(Sampler("tpe", PARAMETERS, seed=2, is_front=False, openings=OPENINGS), [], 1)[0]
+    assert other.params["a"] == 0.1
+    assert other.params["b"] != first.params["b"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SAMPLERS if kind != "tpe"])
+def test_other_samplers_begin_as_they_would(kind):
+    opened = Sampler(kind, PARAMETERS, seed=1, is_front=False, openings=OPENINGS)
+    assert run(opened, [], 6) == run(make(kind), [], 6)
+
+
+@pytest.mark.parametrize("is_front", [False, True], ids=["one budget", "front"])
+def test_tpe_learns_from_draws_as_repair_left_them_also_after_a_stop(is_front):
+    def fresh() -> Sampler:
+        return Sampler("tpe", PARAMETERS, seed=1, is_front=is_front, openings=OPENINGS)
+
+    def repaired(asked: Asked) -> Asked:
+        return replace(asked, settled={**asked.params, "a": 1 - asked.params["a"]})
+
+    def go_on(sampler: Sampler, asked: list[Asked], until: int) -> list[Asked]:
+        for number in range(len(asked), until):
+            if number >= LOOK_AHEAD:
+                sampler.tell(number - LOOK_AHEAD, told_for(asked[number - LOOK_AHEAD]))
+            asked.append(repaired(sampler.ask(number)))
+            sampler.settle(number, asked[number].settled)
+        return asked
+
+    whole = go_on(fresh(), [], 40)
+    # What is best is drawn with a = 0.3, and looks like 0.7.
+    assert sum(each.params["a"] for each in whole[20:]) / 20 > 0.5
+    restored = fresh()
+    n_told = 26 - LOOK_AHEAD
+    restored.restore([(each, told_for(each)) for each in whole[:n_told]], whole[n_told:26], {})
+    assert go_on(restored, whole[:26], 40) == whole

@@ -182,3 +182,23 @@ def test_a_methods_own_setting_comes_before_a_shared_one():
 def test_a_setting_that_is_not_clear_is_refused(methods, settings, message):
     with pytest.raises(InvalidInput, match=message):
         parse_space(methods, settings=settings)
+
+
+def test_the_values_of_a_repaired_layout_are_those_of_its_method():
+    space = parse_space(BOTH)
+    values = drawn(space, 3, method="random_drop")
+    layout = space.fit(values, DEIT_SMALL, 2.0)
+    settled = space.values_of(layout, values, DEIT_SMALL)
+    assert space.build(settled, DEIT_SMALL).digest(DEIT_SMALL) == layout.digest(DEIT_SMALL)
+    assert {name for name in values if values[name] != settled[name]} <= {
+        name for name in values if name.startswith("random_drop.")
+    }
+
+
+def test_a_search_over_several_methods_opens_with_each_in_turn():
+    space = parse_space(["zero_tprune", "tome", "random_drop"])
+    openings = space.openings(DEIT_SMALL)
+    assert [opening["method"] for opening in openings] == ["zero_tprune", "random_drop"] * 2
+    for opening in openings:
+        assert all(name == "method" or name.startswith(f"{opening['method']}.") for name in opening)
+        assert space.build(drawn(space) | opening, DEIT_SMALL).method == opening["method"]
