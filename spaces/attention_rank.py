@@ -62,5 +62,5 @@ class AttentionRankSpace(SpaceAfter):
 
     def layout(self, draw: LayerDraw, places: tuple[int, ...]) -> AttentionRank:
         """Make the layout of the draw's first ``n_layers`` slots."""
-        layers = {"after": places, "keep_rate": draw.keep_rate[: draw.n_layers], "min_tokens": self.min_tokens}
+        layers = {"after": places, "keep_rate": draw.rates[: draw.n_layers], "min_tokens": self.min_tokens}
         return AttentionRank.parse({**draw.settings, **layers})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,7 @@ from spaces.cost import StageCost
 from spaces.domains import Choice, FloatRange, IntRange
 from spaces.layer_draw import LayerDraw
 from spaces.layered import FloatSetting, IntSetting, LayeredConfig, PrunesInside, per_layer
-from spaces.layered_space import LayeredSpace, SpaceInside
+from spaces.layered_space import SpaceInside
 from spaces.repair import smallest_power_that_fits
 
 __all__ = ["Bat", "BatSpace", "BatStage"]
@@ -213,7 +213,7 @@ class BatSpace(SpaceInside):
         },
     }
 
-    def narrowed(self, architecture: Architecture) -> LayeredSpace:
+    def narrowed(self, architecture: Architecture) -> Self:
         """Refuse, besides, a model without a class token."""
         architecture.require_class_token(self.method)
         return super().narrowed(architecture)
@@ -224,7 +224,7 @@ class BatSpace(SpaceInside):
         of_layers = {
             name: None if getattr(self, name) is None else draw.settings[name][:n] for name in self.layer_settings
         }
-        values = {**draw.settings, **of_layers, "inside": places, "keep_rate": draw.keep_rate[:n]}
+        values = {**draw.settings, **of_layers, "inside": places, "keep_rate": draw.rates[:n]}
         return Bat.parse(values | {"min_tokens": self.min_tokens})
 
     def _hardest(self, draw: LayerDraw) -> LayerDraw:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from spaces.architecture import Architecture
 from spaces.cost import StageCost
 from spaces.domains import Choice, FloatRange, IntRange
 from spaces.layer_draw import LayerDraw
 from spaces.layered import FloatSetting, PrunesInside
-from spaces.layered_space import LayeredSpace, SpaceInside
+from spaces.layered_space import SpaceInside
 
 __all__ = ["CLSTopK", "CLSTopKSpace", "CLSTopKStage"]
 
@@ -112,12 +112,12 @@ class CLSTopKSpace(SpaceInside):
         },
     }
 
-    def narrowed(self, architecture: Architecture) -> LayeredSpace:
+    def narrowed(self, architecture: Architecture) -> Self:
         """Refuse, besides, a model without a class token."""
         architecture.require_class_token(self.method)
         return super().narrowed(architecture)
 
     def layout(self, draw: LayerDraw, places: tuple[int, ...]) -> CLSTopK:
         """Make the layout of the draw's first ``n_layers`` slots."""
-        layers = {"inside": places, "keep_rate": draw.keep_rate[: draw.n_layers], "min_tokens": self.min_tokens}
+        layers = {"inside": places, "keep_rate": draw.rates[: draw.n_layers], "min_tokens": self.min_tokens}
         return CLSTopK.parse({**draw.settings, **layers})

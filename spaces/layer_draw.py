@@ -17,13 +17,13 @@ class LayerDraw:
         n_layers: slots that count.
         positions: where each slot was drawn, in any order; ``None`` where the space fixes the layers.
         moved: blocks by which a repair has moved the layers towards the input.
-        keep_rate: one for each slot, in the order of the layers.
+        rates: how much each slot keeps, in the order of the layers.
         settings: whatever else the method needs; a tuple holds one value for each slot.
     """
 
     n_layers: int
     positions: tuple[int, ...]
-    keep_rate: tuple[float, ...]
+    rates: tuple[float, ...]
     settings: Mapping[str, Any]
     moved: int = 0
 

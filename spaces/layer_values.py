@@ -15,24 +15,26 @@ _STARTS = (0.0, 0.2, 0.4, 0.6)  # of the way from the first to the last place
 
 
 def values_of(
-    config: LayeredConfig, parameters: Sequence[Parameter], layer_settings: Sequence[str]
+    config: LayeredConfig, parameters: Sequence[Parameter], names: Sequence[str]
 ) -> dict[str, ParameterValue]:
     """Give the values of the layers of a layout, as they are.
 
     Args:
         config: the layout.
         parameters: of its space.
-        layer_settings: what its layers have besides a place and a keep rate.
+        names: of what each layer has besides a place.
     """
     values: dict[str, Any] = {"n_layers": len(config.places)}
-    for name in (config.places_name, "keep_rate", *layer_settings):
+    for name in (config.places_name, *names):
         of_layers = getattr(config, name)
         if isinstance(of_layers, tuple):  # otherwise all layers share a value, which the space fixes
             values |= {f"{name}_{slot}": value for slot, value in enumerate(of_layers, start=1)}
     return {each.name: _within(each, values[each.name]) for each in parameters if each.name in values}
 
 
-def openings(parameters: Sequence[Parameter], places_name: str) -> tuple[dict[str, ParameterValue], ...]:
+def openings(
+    parameters: Sequence[Parameter], places_name: str, rate_name: str
+) -> tuple[dict[str, ParameterValue], ...]:
     """Give parts of draws that begin to prune ever later, and from there evenly to the last place.
 
     Where a layout begins to prune decides most about it, and random places hardly ever leave the first half alone.
@@ -40,6 +42,7 @@ def openings(parameters: Sequence[Parameter], places_name: str) -> tuple[dict[st
     Args:
         parameters: of the space.
         places_name: of the parameters that say where layers lie.
+        rate_name: of those that say how much they keep; all keep as much as the middle of their range.
 
     Returns:
         One for each beginning, without those parameters that are left to chance; none where the places are fixed.
@@ -50,7 +53,9 @@ def openings(parameters: Sequence[Parameter], places_name: str) -> tuple[dict[st
         return ()
     n_slots = sum(name.startswith(f"{places_name}_") for name in domains)
     middle: dict[str, ParameterValue] = {
-        name: _middle(domain) for name, domain in domains.items() if name == "n_layers" or name.startswith("keep_rate_")
+        name: _middle(domain)
+        for name, domain in domains.items()
+        if name == "n_layers" or name.startswith(f"{rate_name}_")
     }
     n_layers = int(middle.get("n_layers", n_slots))
     found: dict[tuple[int, ...], None] = {}

@@ -48,7 +48,7 @@ class RandomDropSpace(SpaceAfter):
 
     def layout(self, draw: LayerDraw, places: tuple[int, ...]) -> RandomDrop:
         """Make the layout of the draw's first ``n_layers`` slots."""
-        keep_rate = draw.keep_rate[: draw.n_layers]
+        keep_rate = draw.rates[: draw.n_layers]
         return RandomDrop.parse(
             {"after": places, "keep_rate": keep_rate, "seed": self.seed, "min_tokens": self.min_tokens}
         )

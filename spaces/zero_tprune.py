@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,7 @@ from spaces.domains import Choice, FloatRange, IntRange, bounds
 from spaces.errors import UnsupportedModel
 from spaces.layer_draw import LayerDraw
 from spaces.layered import FloatSetting, IntSetting, PrunesAfter, per_layer
-from spaces.layered_space import LayeredSpace, SpaceAfter
+from spaces.layered_space import SpaceAfter
 
 __all__ = ["ZeroTPrune", "ZeroTPruneSpace", "ZeroTPruneStage"]
 
@@ -265,7 +265,7 @@ class ZeroTPruneSpace(SpaceAfter):
         },
     }
 
-    def narrowed(self, architecture: Architecture) -> LayeredSpace:
+    def narrowed(self, architecture: Architecture) -> Self:
         """Leave out, besides, the class token's weight where the model has no class token."""
         space = super().narrowed(architecture)
         if architecture.has_class_token or self.cls_init == "uniform":
@@ -294,7 +294,7 @@ class ZeroTPruneSpace(SpaceAfter):
             settings
             | {
                 "after": places,
-                "keep_rate": draw.keep_rate[:n],
+                "keep_rate": draw.rates[:n],
                 "iterations": None if iterations[0] is None else iterations[:n],
                 "s": settings["s"][:n],
                 "seed": self.seed,

@@ -50,4 +50,4 @@ def test_fixed_places_leave_nothing_to_open_with():
 
 def test_openings_that_come_to_the_same_places_are_one():
     space = parse_space("random_drop", settings={"n_layers": 3, "after": IntRange(low=5, high=7)})
-    assert [opening["after_1"] for opening in openings(space.parameters(DEIT_SMALL), "after")] == [5]
+    assert [opening["after_1"] for opening in openings(space.parameters(DEIT_SMALL), "after", "keep_rate")] == [5]
