@@ -149,7 +149,7 @@ def _drawn_settings(space: SearchSpace) -> set[str]:
 
 def _setting_text(name: str, setting: Any, *, is_searched: bool) -> str:
     if setting is None and is_searched:
-        return "any block" if name in ("after", "inside") else "as many as the model allows"
+        return "any block" if name in ("after", "inside", "in_attention") else "as many as the model allows"
     if setting is None:
         return "by default"
     if isinstance(setting, Choice):

@@ -108,7 +108,7 @@ def parse_setting(text: str) -> Any:
     """Read a setting as a command line gives it: a value, ``LOW:HIGH`` or ``A,B,C``.
 
     A range of whole numbers stays whole; ``:log`` behind it draws on a log scale. A list in brackets is one
-    fixed value for each pruning layer.
+    fixed value for each pruning layer. ``null`` leaves the setting to its default.
 
     >>> parse_setting("cosine"), parse_setting("[3, 6, 9]")
     ('cosine', [3, 6, 9])
@@ -118,10 +118,14 @@ def parse_setting(text: str) -> Any:
     IntRange(kind='int', low=1, high=50, log=True)
     >>> parse_setting("key,query")
     Choice(kind='choice', values=('key', 'query'))
+    >>> parse_setting("null") is None
+    True
 
     Raises:
         InvalidInput: ``text`` reads as none of these.
     """
+    if text == "null":
+        return None
     if not text.startswith("["):
         if "," in text:
             return Choice(values=tuple(_scalar(part) for part in text.split(",")))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pruning import read_architecture
 from spaces import Bat, InvalidInput, UnsupportedModel, dense_cost, parse_layout, parse_space
-from spaces.domains import FloatRange, IntRange
+from spaces.domains import FloatRange, IntRange, parse_setting
 from tests.spaces.test_layered_space import draw
 from tests.tiny import DEIT_SMALL, tiny_vit
 
@@ -264,6 +264,15 @@ def test_the_papers_layers_may_be_fixed_and_every_setting_too():
     assert space.parameters(DEIT_SMALL) == ()
     layout = space.build({}, DEIT_SMALL)
     assert (layout.inside, layout.c_num, layout.p, layout.merge_norm) == ((4, 7, 10), (8, 8, 8), (5, 6, 7), False)
+
+
+def test_counts_left_to_their_default_are_typed_as_null():
+    space = parse_space("bat", settings={name: parse_setting("null") for name in ("c_num", "p")})
+    values = draw(space)
+    assert {name.rpartition("_")[0] for name in values} == {"inside", "keep_rate"}
+    layout = space.fit(values, DEIT_SMALL, 3.0)
+    assert (layout.c_num, layout.p) == (None, None)
+    assert {stage.n_clusters for stage in layout.stages(DEIT_SMALL)} == {10}
 
 
 def test_ranges_of_counts_are_what_the_space_draws():
