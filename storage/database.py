@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,22 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from spaces.errors import InvalidInput, PrunefrontError
 
-__all__ = ["SCHEMA_VERSION", "WRITES", "DatabaseError", "NoDatabase", "open_engine", "require_creatable", "shown"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "WRITES",
+    "DatabaseError",
+    "NoDatabase",
+    "open_engine",
+    "require_creatable",
+    "shown",
+    "upgrade",
+]
 
 SCHEMA_VERSION = "0002"  # the newest migration; a test holds it to that
 _OLDER = ("0001",)  # brought up to date when they are opened
 WRITES = "prunefront_writes"  # the execution option of connections that will write
 _BUSY_TIMEOUT_MS = 10_000
+_MIGRATION_LOCK = 0x7072756E65  # any number that others are unlikely to lock by
 
 
 class DatabaseError(PrunefrontError):
@@ -41,18 +53,54 @@ def open_engine(url: str, *, create: bool) -> Engine:
         NoDatabase: no database there, and ``create`` is not set.
         DatabaseError: it cannot be reached or read, or its tables are of another version.
     """
-    parsed = _parse(url)
-    if parsed.get_backend_name() == "sqlite":
-        _check_file(parsed, create)
-    engine = create_engine(parsed)
-    if parsed.get_backend_name() == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    try:
+    engine = _engine_of(url, create)
+    with _disposed_of_on_error(engine, url):
         _check_version(engine, shown(url), create)
-    except SQLAlchemyError as error:
-        raise DatabaseError(f"cannot open {shown(url)}: {_reason(error)}") from None
     return engine
+
+
+def upgrade(url: str) -> tuple[str, str]:
+    """Bring a database's tables to the version that this program knows.
+
+    Returns:
+        The version they had, and the one they have.
+
+    Raises:
+        NoDatabase: no database there.
+        DatabaseError: it cannot be reached or read, or its tables are newer or somebody else's.
+    """
+    engine = _engine_of(url, create=False)
+    with _disposed_of_on_error(engine, url):
+        version = _version(engine, shown(url))
+        if version is None:
+            raise NoDatabase(f"{shown(url)} holds no prunefront studies: start with prunefront search")
+        if version in _OLDER:
+            _migrate(engine)
+    engine.dispose()
+    return version, SCHEMA_VERSION
+
+
+def _engine_of(url: str, create: bool) -> Engine:
+    parsed = _parse(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, connect_args=_connecting(parsed))
+    _check_file(parsed, create)
+    engine = create_engine(parsed)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+@contextmanager
+def _disposed_of_on_error(engine: Engine, url: str) -> Iterator[None]:
+    try:
+        yield
+    except SQLAlchemyError as error:
+        engine.dispose()
+        raise DatabaseError(f"cannot open {shown(url)}: {_reason(error)}") from None
+    except PrunefrontError:
+        engine.dispose()
+        raise
 
 
 def require_creatable(url: str) -> None:
@@ -75,13 +123,23 @@ def _parse(url: str) -> URL:
         parsed.get_dialect().import_dbapi()
     except ImportError as error:
         raise InvalidInput(
-            f"{url.partition(':')[0]} needs the package {error.name}: pip install {error.name}"
+            f"{url.partition(':')[0]} needs the package {error.name}: pip install 'prunefront[postgres]'"
         ) from None
     except (ArgumentError, NoSuchModuleError):
         raise InvalidInput(
             f"a database URL is sqlite:///file.db or postgresql+psycopg://user@host/name, got {shown(url)!r}"
         ) from None
     return parsed
+
+
+def _connecting(url: URL) -> dict[str, Any]:
+    """Give what is asked of a connection beside its URL, which may say otherwise."""
+    if url.get_driver_name() != "psycopg":
+        return {}
+    # A server whose machine is gone answers nothing at all: without these, a driver would wait for it for a quarter
+    # of an hour before it knew that it has to wait.
+    noticing = {"connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "tcp_user_timeout": 20_000}
+    return {name: value for name, value in noticing.items() if name not in url.query}
 
 
 def _check_file(url: URL, create: bool) -> None:
@@ -118,26 +176,35 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _check_version(engine: Engine, url: str, create: bool) -> None:
-    with engine.connect() as connection:
-        tables = inspect(connection).get_table_names()
-        version = None
-        if "alembic_version" in tables:
-            version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    version = _version(engine, url)
     if version == SCHEMA_VERSION:
         return
-    if version in _OLDER:
-        _migrate(engine)
-        return
-    if version is not None:
+    if version is None and not create:
+        raise NoDatabase(f"{url} holds no prunefront studies: start with prunefront search")
+    if version is not None and engine.dialect.name != "sqlite":
+        # Others may be at work in it, with programs that know the tables as they are.
+        raise DatabaseError(
+            f"{url} has tables of version {version}, older than this prunefront's {SCHEMA_VERSION}: once no older "
+            f"prunefront uses it any more, bring them up to date with prunefront db upgrade --db {url}"
+        )
+    _migrate(engine)
+
+
+def _version(engine: Engine, url: str) -> str | None:
+    """Read the version of the tables: this program's, an older one, or ``None`` where there are no tables yet."""
+    with engine.connect() as connection:
+        tables = inspect(connection).get_table_names()
+        version: str | None = None
+        if "alembic_version" in tables:
+            version = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if version is not None and version not in (*_OLDER, SCHEMA_VERSION):
         raise DatabaseError(
             f"{url} has tables of version {version}, this prunefront knows version {SCHEMA_VERSION}: use the "
             f"prunefront that wrote it, or another database"
         )
-    if "studies" in tables:
+    if version is None and "studies" in tables:
         raise DatabaseError(f"{url} holds tables named like prunefront's that it did not make: use another database")
-    if not create:
-        raise NoDatabase(f"{url} holds no prunefront studies: start with prunefront search")
-    _migrate(engine)
+    return version
 
 
 def _migrate(engine: Engine) -> None:
@@ -147,6 +214,8 @@ def _migrate(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.execution_options(**{WRITES: True}).begin() as connection:
+        if connection.dialect.name == "postgresql":  # else two who find no tables would both make them
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, and_, func, or_, select, update
 
 from spaces.errors import PrunefrontError
 from storage.schema import now, studies
@@ -20,13 +24,13 @@ class StudyOwned(PrunefrontError):
 
 def new_owner() -> str:
     """Name this process as a driver: host, process id, and something no other process of that id has."""
-    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
+    return f"{_host()}:{os.getpid()}:{os.urandom(4).hex()}"
 
 
 def is_gone(owner: str) -> bool:
     """Say whether a driver of this host has certainly ended; of other hosts nothing is known."""
     host, pid, _ = owner.rsplit(":", 2)
-    if host != socket.gethostname():
+    if host != _host():
         return False
     try:
         os.kill(int(pid), 0)
@@ -35,6 +39,25 @@ def is_gone(owner: str) -> bool:
     except PermissionError:
         return False
     return False
+
+
+@cache
+def _host() -> str:
+    """Name where this process's id means anything: containers may share a host name, but not their processes."""
+    tokens = []
+    with suppress(OSError):  # of Linux alone
+        tokens = [Path("/proc/sys/kernel/random/boot_id").read_text(), str(os.stat("/proc/self/ns/pid").st_ino)]
+    if not tokens:
+        return socket.gethostname()
+    return f"{socket.gethostname()}/{hashlib.sha256(''.join(tokens).encode()).hexdigest()[:6]}"
+
+
+def _moment(connection: Connection) -> datetime:
+    """Give this moment by the one clock that all drivers of a shared database can look at."""
+    if connection.dialect.name == "postgresql":
+        moment: datetime = connection.execute(select(func.now())).scalar_one()
+        return moment
+    return now()
 
 
 def take(connection: Connection, study_id: int, owner: str, seconds: float) -> None:
@@ -49,7 +72,7 @@ def take(connection: Connection, study_id: int, owner: str, seconds: float) -> N
     Raises:
         StudyOwned: another driver holds it and is alive, as far as can be known.
     """
-    moment = now()
+    moment = _moment(connection)
     row = connection.execute(
         select(studies.c.name, studies.c.lease_owner, studies.c.lease_until).where(studies.c.id == study_id)
     ).one()
@@ -84,7 +107,7 @@ def renew(connection: Connection, study_id: int, owner: str, seconds: float) -> 
     renewed = connection.execute(
         update(studies)
         .where(studies.c.id == study_id, studies.c.lease_owner == owner)
-        .values(lease_until=now() + timedelta(seconds=seconds))
+        .values(lease_until=_moment(connection) + timedelta(seconds=seconds))
     )
     if renewed.rowcount != 1:
         raise StudyOwned("another driver has taken this study over")

@@ -41,6 +41,9 @@ class Store:
         self._held: dict[int, str] = {}  # studies whose lease was taken here, and as whom
         self._engine = open_engine(url, create=create)
         self._writer = self._engine.execution_options(**{WRITES: True})
+        self._reader = self._engine
+        if self._engine.dialect.name == "postgresql":  # what is read in several steps is of one moment, as in SQLite
+            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
 
     def __enter__(self) -> Self:
         return self
@@ -263,7 +266,7 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with _told_plainly(self.url), self._engine.connect() as connection:
+        with _told_plainly(self.url), self._reader.connect() as connection:
             yield connection
 
     def _finish(self, connection: Connection, study_id: int, number: int, **values: Any) -> None:

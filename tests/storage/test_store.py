@@ -14,31 +14,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import inspect, text
 
 from spaces import InvalidInput
 from storage import MeasurementKind, Store, StudyOwned, StudyState, TrialState
-from storage.database import SCHEMA_VERSION, DatabaseError, NoDatabase
-from storage.lease import new_owner
+from storage.database import SCHEMA_VERSION, DatabaseError, NoDatabase, upgrade
+from storage.lease import is_gone, new_owner
 from storage.schema import metadata
 from tests.privileges import run_restricted
 from tests.storage.records import measurement, new_study, new_trial
-
-
-@pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path}/test.db"
-
-
-@pytest.fixture
-def store(url):
-    with Store(url, create=True) as made:
-        yield made
-
-
-@pytest.fixture
-def study(store):
-    return store.create_study(new_study())
 
 
 def test_a_study_reads_back_as_it_was_made(store):
@@ -92,7 +76,7 @@ def test_a_failed_trial_keeps_its_reason_and_has_no_measurement(store, study):
     assert failed.measurement is None
 
 
-def test_a_finished_trial_is_not_finished_again(store, study):
+def test_a_finished_trial_is_not_finished_again(store, study, engine):
     store.add_trial(study.id, new_trial(0))
     store.finish_trial(study.id, 0, measurement(30), "one")
     with pytest.raises(StudyOwned, match="trial 0 is no longer waiting or running"):
@@ -100,7 +84,7 @@ def test_a_finished_trial_is_not_finished_again(store, study):
     with pytest.raises(StudyOwned, match="trial 0 is no longer waiting or running"):
         store.fail_trial(study.id, 0, "error", "", "two")
     assert store.trial(study.id, 0).measurement == measurement(30)
-    with create_engine(store.url).connect() as connection:
+    with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM measurements")).scalar() == 1
 
 
@@ -126,7 +110,7 @@ def test_a_trial_number_is_unique_in_its_study(store, study):
     other = store.create_study(new_study("second"))
     store.add_trial(study.id, new_trial(0))
     store.add_trial(other.id, new_trial(0))
-    with pytest.raises(Exception, match="UNIQUE"):
+    with pytest.raises(Exception, match=r"(?i)unique constraint"):
         store.add_trial(study.id, new_trial(0))
 
 
@@ -147,7 +131,7 @@ def test_trials_without_a_worker_go_back_to_waiting(store, study):
     assert store.count_trials(study.id) == {TrialState.COMPLETE: 1, TrialState.WAITING: 2}
 
 
-def test_sql_can_ask_for_metrics_costs_and_states(store, study):
+def test_sql_can_ask_for_metrics_costs_and_states(store, study, engine):
     for number in range(3):
         store.add_trial(study.id, new_trial(number, gflops=2.0 + number / 10))
         store.finish_trial(study.id, number, measurement(20 + number), f"worker {number}")
@@ -157,7 +141,7 @@ def test_sql_can_ask_for_metrics_costs_and_states(store, study):
         JOIN metric_values ON metric_values.measurement_id = measurements.id
         WHERE metric = 'top1_pct' AND state = 'complete' AND trials.gflops < 2.15 ORDER BY value DESC
     """
-    with create_engine(store.url).connect() as connection:
+    with engine.connect() as connection:
         rows = connection.execute(text(query)).all()
     assert [(row.number, row.value) for row in rows] == [(1, 52.5), (0, 50.0)]
     assert all(row.low < row.value for row in rows)
@@ -220,7 +204,7 @@ def test_readers_go_on_while_a_driver_writes(store, study, url):
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
         reader.start()
-    for number in range(150):
+    for number in range(60):
         store.add_trial(study.id, new_trial(number))
         store.finish_trial(study.id, number, measurement(3), "w")
     stop.set()
@@ -228,7 +212,7 @@ def test_readers_go_on_while_a_driver_writes(store, study, url):
         reader.join()
     assert errors == []
     assert n_reads[0] > 3
-    assert len(store.trials(study.id)) == 150
+    assert len(store.trials(study.id)) == 60
 
 
 def test_a_stopped_trial_keeps_what_it_was_measured_on_and_its_rival(store, study):
@@ -247,26 +231,27 @@ def test_a_stopped_trial_keeps_what_it_was_measured_on_and_its_rival(store, stud
         store.finish_trial(study.id, 1, measurement(30), "worker")
 
 
-def test_the_migrations_make_the_tables_that_the_program_knows(store):
-    with create_engine(store.url).connect() as connection:
+def test_the_migrations_make_the_tables_that_the_program_knows(store, engine):
+    with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
     assert ScriptDirectory("storage/migrations").get_current_head() == SCHEMA_VERSION
 
 
-def test_tables_of_the_first_version_are_brought_up_to_date_and_go_on_as_they_did(store, study):
+def test_tables_of_the_first_version_are_brought_up_to_date_and_go_on_as_they_did(store, study, url, engine):
     store.add_trial(study.id, new_trial(0))
     store.start_trial(study.id, 0)
     store.finish_trial(study.id, 0, measurement(30), "worker")
     config = Config()
     config.set_main_option("script_location", "storage/migrations")
-    with create_engine(store.url).begin() as connection:
+    with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
         columns = {column["name"] for column in inspect(connection).get_columns("trials")}
         [spec] = connection.execute(text("SELECT spec FROM studies")).scalars()
         assert "rival" not in columns
         assert "race_error" not in spec
-    with Store(store.url) as opened:
+    upgrade(url)
+    with Store(url) as opened:
         [trial] = opened.trials(study.id)
         assert (trial.state, trial.rival, trial.n_rejected) == (TrialState.COMPLETE, None, 0)
         assert trial.measurement.precision == "float32"
@@ -274,8 +259,8 @@ def test_tables_of_the_first_version_are_brought_up_to_date_and_go_on_as_they_di
         assert (settings["race_error"], settings["precision"], settings["budget_by"]) == (None, "float32", "repair")
 
 
-def test_tables_of_another_version_are_refused(store, url):
-    with create_engine(url).begin() as connection:
+def test_tables_of_another_version_are_refused(store, url, engine):
+    with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseError, match="has tables of version 9999, this prunefront knows version"):
         Store(url)
@@ -373,3 +358,33 @@ def test_a_database_in_memory_is_refused():
 def test_no_message_holds_a_password():
     with pytest.raises(InvalidInput, match=r"got 'mysql://me:\*\*\*@host/name'"):
         Store("mysql://me:secret@host/name")
+
+
+def test_a_shared_database_of_an_older_version_is_upgraded_only_when_asked(store, study, url, engine):
+    store.add_trial(study.id, new_trial(0))
+    config = Config()
+    config.set_main_option("script_location", "storage/migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    if url.startswith("postgresql"):
+        with pytest.raises(DatabaseError, match=r"version 0001, older than .*prunefront db upgrade --db postgresql"):
+            Store(url)
+    assert upgrade(url) == ("0001", SCHEMA_VERSION)
+    assert upgrade(url) == (SCHEMA_VERSION, SCHEMA_VERSION)
+    with Store(url) as opened:
+        assert [trial.number for trial in opened.trials(study.id)] == [0]
+
+
+def test_two_programs_may_make_the_tables_at_the_same_moment(url):
+    program = "import sys; from storage import Store; Store(sys.argv[1], create=True).close()"
+    both = [subprocess.Popen([sys.executable, "-c", program, url], stderr=subprocess.PIPE, text=True) for _ in "12"]
+    assert [each.communicate()[1] for each in both] == ["", ""]
+    with Store(url) as made:
+        assert made.studies() == []
+
+
+def test_a_process_of_another_machine_of_the_same_name_is_not_taken_for_gone():
+    host, _, _ = new_owner().rsplit(":", 2)
+    assert not is_gone(f"{host.partition('/')[0]}/other:999999999:abcd")
+    assert is_gone(f"{host}:999999999:abcd")
