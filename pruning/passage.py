@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pruning.reduction import Merge, Reduction
+from pruning.reduction import KeepSome, Merge, Reduction
 
 __all__ = ["Passage"]
 
@@ -16,7 +16,8 @@ class Passage:
     Attributes:
         image_ids: (batch,), int64, names each image for methods that draw at random.
         n_prefix: tokens before the patches.
-        sizes: (batch, n_patch), the patches that each patch token stands for; ``None`` while each is its own.
+        sizes: (batch, n_patch), the patches that each patch token stands for, 0 where nothing but filling is;
+            ``None`` while each is its own.
         weighs_keys: whether blocks attend to a token by its size.
         votes: (batch, n_patch), attention received so far, for methods that add it up; ``None`` for the others.
     """
@@ -38,6 +39,8 @@ class Passage:
         self.weighs_keys = self.weighs_keys or counts_sizes
         if self.sizes is None and isinstance(reduction, Merge):
             self.sizes = torch.ones_like(reduction.shares)
+        elif self.sizes is None and isinstance(reduction, KeepSome) and not reduction.is_real.all():
+            self.sizes = torch.ones(reduction.counts.shape[0], reduction.n_in, device=reduction.counts.device)
         if self.sizes is not None:
             self.sizes = reduction.sum_up(self.sizes)
         if self.votes is not None:
@@ -46,7 +49,8 @@ class Passage:
     def key_bias(self, like: Tensor) -> Tensor | None:
         """Give what is added to every attention logit of a key, (batch, 1, 1, n_token); ``None`` for nothing.
 
-        Proportional attention: a token that stands for several patches is attended to as often as they would be.
+        Proportional attention: a token that stands for several patches is attended to as often as they would be, and
+        what fills the rows of a batch not at all.
 
         Source: Bolya et al. 2023, "Token merging", arXiv:2210.09461, Equation 1.
         """

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pruning.tokens import all_tokens, gather_tokens
 
-__all__ = ["Keep", "Merge", "Reduction"]
+__all__ = ["Keep", "KeepSome", "Merge", "Reduction"]
 
 
 class Reduction(Protocol):
@@ -64,6 +64,55 @@ class Keep:
         batch, n_out = self.positions.shape
         order = torch.arange(n_out, device=self.positions.device).expand(batch, -1)
         return torch.full((batch, self.n_in), -1, device=order.device).scatter(1, self.positions, order)
+
+
+@dataclass(frozen=True)
+class KeepSome(Keep):
+    """Of each image another number of patch tokens stay; shorter rows are filled up to the longest.
+
+    What fills them are copies of some patch, which stand for no patch: nobody may attend to them.
+
+    Attributes:
+        counts: (batch,), int64, how many stay of each image: the first ones of its row of ``positions``.
+    """
+
+    counts: Tensor
+
+    @classmethod
+    def where(cls, stays: Tensor) -> KeepSome:
+        """Keep what is marked in (batch, n_in) booleans, at least one patch of each image.
+
+        >>> kept = KeepSome.where(torch.tensor([[True, False, True], [False, True, False]]))
+        >>> kept.positions, kept.counts
+        (tensor([[0, 2],
+                [1, 0]]), tensor([2, 1]))
+        """
+        n_in, counts = stays.shape[1], stays.sum(dim=1)
+        order = torch.arange(n_in, device=stays.device).where(stays, n_in).sort(dim=1).values
+        positions = order[:, : int(counts.max())]
+        return cls(positions.where(positions < n_in, 0), n_in, counts)
+
+    @property
+    def is_real(self) -> Tensor:
+        """Say of each place whether a patch is there that stays: (batch, n_out)."""
+        return torch.arange(self.n_out, device=self.counts.device) < self.counts[:, None]
+
+    def sum_up(self, counts: Tensor) -> Tensor:
+        """Give the counts of those that stay, and 0 for what fills rows: (batch, n_out)."""
+        return super().sum_up(counts) * self.is_real
+
+    def owners(self) -> Tensor:
+        """Number those that stay: (batch, n_in), -1 for those that go.
+
+        >>> KeepSome(torch.tensor([[1, 2], [2, 0]]), n_in=3, counts=torch.tensor([2, 1])).owners()
+        tensor([[-1,  0,  1],
+                [-1, -1,  0]])
+        """
+        batch, n_out = self.positions.shape
+        order = torch.arange(n_out, device=self.positions.device).expand(batch, -1)
+        # What fills rows goes behind the last patch, and is cut off.
+        places = self.positions.where(self.is_real, self.n_in)
+        return torch.full((batch, self.n_in + 1), -1, device=order.device).scatter(1, places, order)[:, : self.n_in]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ class BlockTrace:
 
     Attributes:
         x_pre: (batch, n_token, dim), what entered the block.
-        x: (batch, n_token, dim), what is reduced: what left the block or, inside it, what left its attention.
+        x: (batch, n_token, dim), what is reduced: what left the block or, inside it, what left its attention; within
+            the attention, what entered the block.
         maps: what of its attention the stage asked for; ``None`` for nothing.
         passage: what is remembered of the batch since it entered the first block that is not as in the dense model.
     """
@@ -37,8 +38,10 @@ class PruningStage(Protocol):
 
     Attributes:
         block: the block's number, from 1.
-        where: ``after`` the block or ``inside`` it, between attention and MLP.
-        counts_sizes: whether later blocks attend to a token by the patches that it stands for.
+        where: ``after`` the block, ``inside`` it, between attention and MLP, or ``in_attention``, before its matrix
+            is multiplied with the values: there tokens may stay or go, but not be merged.
+        counts_sizes: whether later blocks attend to a token by the patches that it stands for, and not at all to what
+            stands for none.
     """
 
     block: int

@@ -18,7 +18,7 @@ __all__ = ["BATCH_NORM_COST", "LAYER_NORM_COST", "BlockCost", "Cost", "StageCost
 LAYER_NORM_COST = 5  # per element; fvcore's convention
 BATCH_NORM_COST = 2  # likewise, in evaluation
 
-Where = Literal["after", "inside"]
+Where = Literal["after", "inside", "in_attention"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class StageCost:
         n_in: patch tokens that enter.
         n_out: patch tokens that leave.
         overhead_macs: multiply-adds of deciding which tokens leave.
-        where: ``after`` the block, or ``inside`` it: between its attention and its MLP.
+        where: ``after`` the block, ``inside`` it (between its attention and its MLP), or ``in_attention``: between
+            the softmax and the product with the values, so that only what stays is computed from there on.
     """
 
     block: int
@@ -108,12 +109,13 @@ def cost_of(architecture: Architecture, stages: Sequence[StageCost]) -> Cost:
     n_patch = architecture.n_patch
     blocks = []
     for number in range(1, architecture.depth + 1):
-        n_token = n_in_mlp = architecture.n_prefix + n_patch
+        n_token = n_mixed = n_in_mlp = architecture.n_prefix + n_patch
         macs = _word_macs(architecture, n_patch)
         if stage := by_block.get(number):
             n_patch = stage.n_out
-            n_in_mlp = architecture.n_prefix + n_patch if stage.where == "inside" else n_token
-        macs += _block_macs(architecture, n_token, n_in_mlp)
+            n_in_mlp = n_token if stage.where == "after" else architecture.n_prefix + n_patch
+            n_mixed = n_in_mlp if stage.where == "in_attention" else n_token
+        macs += _block_macs(architecture, n_token, n_mixed, n_in_mlp)
         blocks.append(BlockCost(number, n_token, macs))
     return Cost(
         stem_macs=_stem_macs(architecture),
@@ -123,10 +125,10 @@ def cost_of(architecture: Architecture, stages: Sequence[StageCost]) -> Cost:
     )
 
 
-def _block_macs(architecture: Architecture, n_token: int, n_in_mlp: int) -> int:
+def _block_macs(architecture: Architecture, n_token: int, n_mixed: int, n_in_mlp: int) -> int:
     dim, attention_dim = architecture.dim, architecture.attention_dim
-    projections = 4 * n_token * dim * attention_dim  # query, key, value and output
-    products = 2 * n_token**2 * attention_dim  # scores, and their product with the values
+    projections = (3 * n_token + n_mixed) * dim * attention_dim  # query, key, value; and output
+    products = (n_token + n_mixed) * n_token * attention_dim  # scores; and their product with the values
     mlp = 2 * n_in_mlp * dim * architecture.mlp_dim
     norms = LAYER_NORM_COST * (n_token + n_in_mlp) * dim
     if architecture.norms_query_key:

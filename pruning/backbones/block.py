@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import torch
 
-from pruning.reduction import Reduction
+from pruning.reduction import Keep, Reduction
 from pruning.stage import BlockTrace, Pruned, PruningStage
 
 __all__ = ["StagedBlock"]
@@ -37,6 +37,13 @@ class StagedBlock:
         pruned.__dict__.update(block.__dict__)
         pruned.number, pruned.stage, pruned.pruning = number, stage, pruning
         return pruned
+
+    def decide_in_attention(self, stage: PruningStage, trace: BlockTrace) -> Keep:
+        """Ask a pruning layer within the attention which patches stay, and take it down."""
+        reduction = self.decide(stage, trace)
+        if not isinstance(reduction, Keep):
+            raise RuntimeError(f"within an attention patches stay or go, but the layer gave {reduction!r}")
+        return reduction
 
     def decide(self, stage: PruningStage, trace: BlockTrace) -> Reduction | None:
         """Ask the pruning layer what becomes of the patches, and take it down; ``None`` where it only looks."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.layers import Mlp
@@ -18,11 +18,13 @@ from timm.models.tnt import TNT, Attention, Block, PixelEmbed
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pruning.attention import AttentionMaps
+from pruning.attention import AttentionMaps, rows_of
 from pruning.backbones.block import StagedBlock
 from pruning.backbones.family import Family
 from pruning.backbones.stems import describe_convolution
+from pruning.reduction import Reduction
 from pruning.stage import BlockTrace, PruningStage
+from pruning.tokens import all_tokens
 from spaces import Architecture, Convolution, Words
 
 __all__ = ["FAMILY", "PrunedBlock"]
@@ -125,7 +127,7 @@ def _classify(model: Any, tokens: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class PrunedBlock(StagedBlock, Block):  # type: ignore[misc]  # timm is untyped
-    """A TNT block with a pruning layer behind it or between its outer attention and MLP, or one that follows others."""
+    """A TNT block with a pruning layer behind it or at its outer attention, or one that follows others."""
 
     def forward(self, pixel_embed: Tensor, patch_embed: Tensor) -> tuple[Tensor, Tensor]:
         """Run the block and return only the tokens that stay, with their words.
@@ -141,8 +143,12 @@ class PrunedBlock(StagedBlock, Block):  # type: ignore[misc]  # timm is untyped
         normed = self.norm_out(x)
         key_bias = passage.key_bias(normed)
         maps = None
-        if key_bias is not None or (stage is not None and stage.needs_attention):
-            mixed, maps = _attend(self.attn_out, normed, key_bias)
+        if stage is not None and stage.where == "in_attention":
+            trace = BlockTrace(patch_embed, x, _look(self.attn_out, normed, key_bias), passage)
+            words, x, mixed = self._reduced_in_attention(stage, words, trace)
+        elif key_bias is not None or (stage is not None and stage.needs_attention):
+            maps = _look(self.attn_out, normed, key_bias)
+            mixed = _mix(self.attn_out, maps.weights, maps.value)
         else:
             mixed = self.attn_out(normed)
         out: Tensor = x + self.drop_path(mixed)
@@ -166,24 +172,43 @@ class PrunedBlock(StagedBlock, Block):  # type: ignore[misc]  # timm is untyped
         reduction = self.decide(stage, trace)
         if reduction is None:
             return words, trace.x
-        # A sentence's words, side by side, are laid out like its token, and become what it becomes.
-        side_by_side = words.reshape(len(trace.x), -1, words[0].numel())
-        words = reduction.reduce(side_by_side, n_prefix=0).reshape(-1, *words.shape[1:])
+        words = _words_following(reduction, words, len(trace.x))
         return words, reduction.reduce(trace.x, trace.passage.n_prefix)
 
+    def _reduced_in_attention(
+        self, stage: PruningStage, words: Tensor, trace: BlockTrace
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Go on with the rows of the tokens that stay: give words, tokens, and what the attention makes of these."""
+        keep, n_prefix = self.decide_in_attention(stage, trace), trace.passage.n_prefix
+        maps = cast(AttentionMaps, trace.maps)
+        mixed = _mix(self.attn_out, rows_of(maps.weights, all_tokens(keep.positions, n_prefix)), maps.value)
+        return _words_following(keep, words, len(trace.x)), keep.reduce(trace.x, n_prefix), mixed
 
-def _attend(attention: Any, x: Tensor, key_bias: Tensor | None) -> tuple[Tensor, AttentionMaps]:
-    """Run a TNT attention module with its matrix in the open; see ``pruning.attention.attend``."""
+
+def _words_following(reduction: Reduction, words: Tensor, batch: int) -> Tensor:
+    """Let the words of sentences, (batch * n_patch, n_word, word_dim), become what these become."""
+    # A sentence's words, side by side, are laid out like its token.
+    side_by_side = words.reshape(batch, -1, words[0].numel())
+    return reduction.reduce(side_by_side, n_prefix=0).reshape(-1, *words.shape[1:])
+
+
+def _look(attention: Any, x: Tensor, key_bias: Tensor | None) -> AttentionMaps:
+    """Run a TNT attention module up to its matrix; see ``pruning.attention.look``."""
     batch, n_token, _ = x.shape
     packed = attention.qk(x).reshape(batch, n_token, 2, attention.num_heads, attention.head_dim)
     query, key = packed.permute(2, 0, 3, 1, 4).unbind(0)
     value = attention.v(x).reshape(batch, n_token, attention.num_heads, -1).transpose(1, 2)
     logits = (query @ key.transpose(-2, -1)) * attention.scale
     weights = (logits if key_bias is None else logits + key_bias).softmax(dim=-1)
+    return AttentionMaps(weights, query, key, value)
+
+
+def _mix(attention: Any, weights: Tensor, value: Tensor) -> Tensor:
+    """Run the rest of it, for the queries of (batch, head, n_query, n_token) weights; see ``pruning.attention.mix``."""
     # The module's own dropout writes into what it is given, and pruning looks at the weights.
     mixed = functional.dropout(weights, attention.attn_drop.p, attention.training) @ value
-    out = attention.proj_drop(attention.proj(mixed.transpose(1, 2).reshape(batch, n_token, -1)))
-    return out, AttentionMaps(weights, query, key, value)
+    out: Tensor = attention.proj_drop(attention.proj(mixed.transpose(1, 2).flatten(2)))
+    return out
 
 
 FAMILY = Family(

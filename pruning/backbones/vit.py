@@ -7,17 +7,18 @@ refused by name, since a cost that is silently wrong would break every budget.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from timm.layers import Attention, Mlp, PatchEmbed
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from pruning.attention import attend
+from pruning.attention import AttentionMaps, attend, look, mix, rows_of
 from pruning.backbones.block import StagedBlock
 from pruning.backbones.family import Family
 from pruning.stage import BlockTrace, PruningStage
+from pruning.tokens import all_tokens
 from spaces import Architecture, InvalidInput
 
 __all__ = ["FAMILY", "PrunedBlock", "block_problems", "describe"]
@@ -114,7 +115,7 @@ def _classify(model: Any, tokens: Tensor) -> Tensor:
 
 
 class PrunedBlock(StagedBlock, Block):  # type: ignore[misc]  # timm is untyped
-    """A timm block with a pruning layer behind or inside it, or one that follows others."""
+    """A timm block with a pruning layer behind it, inside it or within its attention, or one that follows others."""
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """Run the block on (batch, n_token, dim) and return only the tokens that stay."""
@@ -123,7 +124,10 @@ class PrunedBlock(StagedBlock, Block):  # type: ignore[misc]  # timm is untyped
         stage, passage = self.stage, self.pruning.passage(self.number, x)
         normed = self.norm1(x)
         key_bias = passage.key_bias(normed)
-        if stage is not None and stage.needs_attention:
+        if stage is not None and stage.where == "in_attention":
+            trace = BlockTrace(x, x, look(self.attn, normed, key_bias), passage)
+            (x, mixed), maps = self._reduced_in_attention(stage, trace, normed), None
+        elif stage is not None and stage.needs_attention:
             with_weights = stage.needs_attention != "projections"
             mixed, maps = attend(self.attn, normed, key_bias, with_weights=with_weights)
         else:
@@ -135,6 +139,14 @@ class PrunedBlock(StagedBlock, Block):  # type: ignore[misc]  # timm is untyped
         if stage is not None and stage.where == "after":
             return self._reduced(stage, BlockTrace(x, out, maps, passage))
         return out
+
+    def _reduced_in_attention(self, stage: PruningStage, trace: BlockTrace, normed: Tensor) -> tuple[Tensor, Tensor]:
+        """Go on with the rows of the tokens that stay: give these tokens, and what the attention makes of them."""
+        keep, n_prefix = self.decide_in_attention(stage, trace), trace.passage.n_prefix
+        maps = cast(AttentionMaps, trace.maps)
+        weights = rows_of(maps.weights, all_tokens(keep.positions, n_prefix))
+        mixed = mix(self.attn, weights, maps.value, keep.reduce(normed, n_prefix))
+        return keep.reduce(trace.x, n_prefix), mixed
 
     def _reduced(self, stage: PruningStage, trace: BlockTrace) -> Tensor:
         reduction = self.decide(stage, trace)

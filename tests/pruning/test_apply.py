@@ -97,12 +97,12 @@ class KeepEverything:
 
     def __call__(self, trace):
         everything = torch.arange(16).expand(len(trace.x), 16)
-        if self.where == "after":
+        if self.where in ("after", "in_attention"):
             return Keep(everything, n_in=16)
         return Merge(everything, torch.ones(everything.shape), n_out=16)
 
 
-@pytest.mark.parametrize("where", ["after", "inside"])
+@pytest.mark.parametrize("where", ["after", "inside", "in_attention"])
 @pytest.mark.parametrize("needs_attention", [True, False])
 def test_a_stage_that_keeps_every_token_changes_nothing(model, where, needs_attention):
     """The same law where stages do run: their own attention forward, their gather, and every token kept."""

@@ -107,9 +107,9 @@ class HalfGoes:
         return Keep(torch.arange(0, n_in, 2).expand(len(trace.x), -1), n_in)
 
 
-@pytest.mark.parametrize("where", ["after", "inside"])
+@pytest.mark.parametrize("where", ["after", "inside", "in_attention"])
 @pytest.mark.parametrize("made", MODELS.values(), ids=MODELS)
-def test_a_layer_at_either_place_costs_what_the_closed_form_says(made, where):
+def test_a_layer_at_any_place_costs_what_the_closed_form_says(made, where):
     model = unfused(made())
     architecture = read_architecture(model)
     n_patch = architecture.n_patch
