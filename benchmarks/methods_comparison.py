@@ -3,8 +3,9 @@
     python -m benchmarks.methods_comparison --budgets 50% 70% --trials 100 --output build/bench/methods.json
 
 The papers' settings are brought onto the budget by their keep rates (ToMe's by how much it merges) and by nothing else;
-their blocks are those that the papers prune at in a model of 12 blocks. Every search has the same trials, images and
-seed. Layouts and winners are measured in float32 on images that no search saw.
+their blocks are those that the papers prune at in a model of 12 blocks. ATS, which no repair brings onto a budget, has
+the largest K, the same in all layers, with which it was measured to be within it on the search images. Every search has
+the same trials, images and seed. Layouts and winners are measured in float32 on images that no search saw.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from benchmarks.results import write_results
 from objectives.evaluator import Evaluator
 from objectives.metrics import Measurement
 from search import Execution, SearchSettings, Study
+from search.feasibility import overrun
 from search.workbench import Workbench, load
-from spaces import METHODS, PruningConfig, parse_layout, parse_space
+from spaces import METHODS, Ats, PruningConfig, parse_layout, parse_space
 from spaces.domains import Choice, ParameterValue
 
 _RATE = {"kind": "float", "low": 0.05, "high": 1.0}
@@ -36,6 +38,7 @@ PAPERS: dict[str, dict[str, Any]] = {
     "attention_rank": {"after": [3, 6, 9], "score": "mean", "keep_rate": _RATE},
     "tome": {"inflection": 0.0},
     "random_drop": {"after": [3, 6, 9], "keep_rate": _RATE},
+    "ats": {"in_attention": list(range(4, 13))},
     "bat": {"inside": [4, 7, 10], "c_num": 10, "p": 10, "keep_rate": _RATE},
 }
 
@@ -85,12 +88,15 @@ def compare(method: str, budget: str, options: argparse.Namespace) -> dict[str, 
         "winner": winner.canonical_json(),
         "images_seen": progress.n_images_seen,
         "stopped": progress.n_stopped,
+        "infeasible": progress.n_infeasible,
         "duplicates": progress.n_duplicates,
     }
 
 
 def paper_layout(method: str, bench: Workbench) -> PruningConfig:
     """Bring what the paper fixes onto the budget."""
+    if METHODS[method][0].cost_is_measured:
+        return _largest_within(bench, tuple(PAPERS[method]["in_attention"]))
     space = parse_space(method, settings=PAPERS[method])
     values: dict[str, ParameterValue] = {}
     for name, domain in ((each.name, each.domain) for each in space.parameters(bench.architecture)):
@@ -98,6 +104,20 @@ def paper_layout(method: str, bench: Workbench) -> PruningConfig:
         if name.startswith("keep_rate_"):
             values[name] = _ZERO_TPRUNE_RATES[int(name[-1]) - 1] if method == "zero_tprune" else _EVEN
     return space.fit(values, bench.architecture, bench.problem.budget.high_gflops)
+
+
+def _largest_within(bench: Workbench, blocks: tuple[int, ...]) -> Ats:
+    """Bisect for the largest K of ATS that is measured to be within the budget on the search images."""
+    evaluator = bench.evaluator(bench.search_images)
+    evaluator.measure_dense()
+    low, high = 8, bench.architecture.n_prefix + bench.architecture.n_patch
+    while low < high:
+        middle = (low + high + 1) // 2
+        if overrun(evaluator.measure(Ats(in_attention=blocks, k=middle)), bench.problem):
+            high = middle - 1
+        else:
+            low = middle
+    return Ats(in_attention=blocks, k=low)
 
 
 def _settings(method: str, budget: str, options: argparse.Namespace) -> SearchSettings:

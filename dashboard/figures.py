@@ -71,6 +71,7 @@ class FrontData:
         by_method: whether ``front`` holds each method's own front, one behind the other, instead of all trials' one.
         front: by rising cost.
         others: measured, but not on the front.
+        infeasible: measured to be over the budget, where only measuring told.
         stopped: measured on some of the images, until their race was lost.
         confirmed: front trials on the confirm images.
         dense: the model with nothing pruned.
@@ -84,6 +85,7 @@ class FrontData:
     by_method: bool
     front: tuple[FrontPoint, ...]
     others: tuple[FrontPoint, ...]
+    infeasible: tuple[FrontPoint, ...]
     stopped: tuple[FrontPoint, ...]
     confirmed: tuple[FrontPoint, ...]
     dense: FrontPoint | None
@@ -109,11 +111,8 @@ def front_data(
         by_method=by_method,
         front=tuple(_point(trial, trial.measurement, study.metric) for trial in on_front),
         others=tuple(_point(trial, trial.measurement, study.metric) for trial in others),
-        stopped=tuple(
-            _point(trial, trial.measurement, study.metric)
-            for trial in trials
-            if trial.state is TrialState.STOPPED and trial.duplicate_of is None
-        ),
+        infeasible=_points_in(TrialState.INFEASIBLE, trials, study.metric),
+        stopped=_points_in(TrialState.STOPPED, trials, study.metric),
         confirmed=tuple(
             _point(trial, trial.confirmation, study.metric) for trial in on_front if trial.confirmation is not None
         ),
@@ -130,6 +129,11 @@ def draw_front(data: FrontData) -> go.Figure:
     if data.stopped:
         figure.add_trace(
             _scatter("stopped early", data.stopped, _OTHERS, size=5, symbol="x", opacity=0.4, intervals=False)
+        )
+    if data.infeasible:
+        name = f"over the budget ({len(data.infeasible)})"
+        figure.add_trace(
+            _scatter(name, data.infeasible, _OTHERS, size=6, symbol="circle-x-open", opacity=0.5, intervals=False)
         )
     if len(data.methods) > 1:
         figure.add_traces(list(_methods_traces(data)))
@@ -195,13 +199,20 @@ def _methods_traces(data: FrontData) -> Iterator[go.Scatter]:
     yield _key("faint: measured, not on the front", _OTHERS, "circle", size=5)
 
 
+def _points_in(state: TrialState, trials: Sequence[TrialRecord], metric: str) -> tuple[FrontPoint, ...]:
+    """Collect the trials in a state, each candidate once."""
+    found = (trial for trial in trials if trial.state is state and trial.duplicate_of is None)
+    return tuple(_point(trial, trial.measurement, metric) for trial in found)
+
+
 def _point(trial: TrialRecord, measurement: Measurement | None, metric: str) -> FrontPoint:
     estimate = estimate_of(measurement, metric)
     if measurement is None or estimate is None:
         raise ValueError(f"trial {trial.number} was not measured")
     layers = layout_line(trial.config).replace(" | ", "<br>")
     text = f"trial {trial.number}, {trial.method}<br>{layers}<br>{measurement.n_images} images"
-    return FrontPoint(trial.number, trial.gflops, estimate, text, trial.method)
+    gflops = trial.gflops if measurement.measured_gflops is None else measurement.gflops
+    return FrontPoint(trial.number, gflops, estimate, text, trial.method)
 
 
 def _scatter(

@@ -9,7 +9,7 @@ from objectives.metrics import METRICS, Measurement
 from objectives.statistics import Estimate, PairedComparison
 from storage.results import estimate_of
 
-__all__ = ["comparison_line", "layout_line", "measurement_line", "with_interval"]
+__all__ = ["comparison_line", "gflops_text", "layout_line", "measurement_line", "with_interval"]
 
 
 def with_interval(estimate: Estimate | None) -> str:
@@ -28,9 +28,19 @@ def with_interval(estimate: Estimate | None) -> str:
 def measurement_line(measurement: Measurement, metric: str) -> str:
     """Write a measurement's metric, cost and number of images."""
     return (
-        f"{METRICS[metric].label} {with_interval(estimate_of(measurement, metric))} at {measurement.gflops:.4g} "
-        f"GFLOPs, {measurement.n_images} images"
+        f"{METRICS[metric].label} {with_interval(estimate_of(measurement, metric))} at "
+        f"{gflops_text(measurement.gflops, measurement)} GFLOPs, {measurement.n_images} images"
     )
+
+
+def gflops_text(gflops: float, measurement: Measurement | None) -> str:
+    """Write a cost, as it was measured on these images where the images decide it, with its interval."""
+    measured = None if measurement is None else measurement.measured_gflops
+    if measured is None:
+        return f"{gflops:.4g}"
+    if measured.low is None or measured.high is None:
+        return f"{measured.value:.4g}"
+    return f"{measured.value:.4g} [{measured.low:.4g}, {measured.high:.4g}]"
 
 
 def comparison_line(comparison: PairedComparison) -> str:
@@ -49,7 +59,11 @@ def layout_line(config: Mapping[str, Any]) -> str:
     'after 3: 0.70, s 10 | after 6: 0.61'
     >>> layout_line({"method": "bat", "inside": [4, 7], "keep_rate": [0.7, 0.61234]})
     'inside 4: 0.70 | inside 7: 0.61'
+    >>> layout_line({"method": "ats", "in_attention": [4, 7], "k": None, "k_ratio": [0.7, 0.61234]})
+    'in attention 4: K 0.70 | in attention 7: K 0.61'
     """
+    if "in_attention" in config:
+        return _sampling_line(config)
     where = next((place for place in ("after", "inside") if place in config and "keep_rate" in config), None)
     if where is None:
         return ", ".join(f"{name} {value}" for name, value in config.items() if name != "method")
@@ -58,4 +72,13 @@ def layout_line(config: Mapping[str, Any]) -> str:
         s = config.get("s", 0)
         similar = s[index] if isinstance(s, list) else s
         layers.append(f"{where} {block}: {config['keep_rate'][index]:.2f}" + (f", s {similar}" if similar else ""))
+    return " | ".join(layers) or "nothing pruned"
+
+
+def _sampling_line(config: Mapping[str, Any]) -> str:
+    layers = []
+    for index, block in enumerate(config["in_attention"]):
+        given = config["k_ratio"] if config["k"] is None else config["k"]
+        size = given[index] if isinstance(given, list | tuple) else given
+        layers.append(f"in attention {block}: K {size if isinstance(size, int) else f'{size:.2f}'}")
     return " | ".join(layers) or "nothing pruned"

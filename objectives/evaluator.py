@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from objectives.cost import count_macs
+from objectives.image_costs import CostsDisagree, MeanCost, Ran, costs_of, what_ran
 from objectives.images import PreparedImages
-from objectives.metrics import Measurement, Precision
+from objectives.metrics import GFLOPS, Measurement, Precision
 from objectives.prefix import DensePrefix, prefix_bytes
 from objectives.statistics import Estimate, pack, proportion_pct
 from pruning.apply import Pruning, pruned, read_architecture
@@ -26,7 +27,7 @@ from pruning.models import LoadedModel
 from pruning.preprocessing import Preprocessing
 from spaces import PrunefrontError, PruningConfig, dense_cost
 
-__all__ = ["CostsDisagree", "DenseReference", "Evaluator", "Hits", "NonFiniteOutputs"]
+__all__ = ["DenseReference", "Evaluator", "Hits", "NonFiniteOutputs"]
 
 Hits = Mapping[str, NDArray[np.bool_]]
 
@@ -35,10 +36,6 @@ _CARD_SHARE = 4  # of a GPU's memory, at most a quarter for the images
 
 class NonFiniteOutputs(PrunefrontError):
     """A model gave outputs that are not numbers, which no accuracy describes."""
-
-
-class CostsDisagree(PrunefrontError):
-    """The closed form and the counted operations differ: one of them is wrong, so the result is worth nothing."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,8 @@ class Evaluator:
         reference = DenseReference(logits.numpy())
         self.compare_with(reference)
         macs = count_macs(self.model, self._inputs(slice(0, 1)))
-        return self._measurement(logits, macs, dense_cost(self._architecture).tokens_per_block, seconds), reference
+        cost = MeanCost(macs, dense_cost(self._architecture).tokens_per_block)
+        return self._measurement(logits, cost, seconds), reference
 
     def time_image(self, config: PruningConfig) -> float:
         """Give the seconds that a layout takes for an image of the first batch."""
@@ -165,45 +163,48 @@ class Evaluator:
 
         Returns:
             The measurement, of ``n_images`` fewer than there are where it was stopped. The operations are counted
-            where it was not; what was stopped has its closed form, with the tokens counted on their way.
+            where it was not; what was stopped has its closed form, with the tokens counted on their way. Where the
+            images decide how many tokens stay, the cost is the mean of theirs.
 
         Raises:
             InvalidInput: the layout does not fit the model.
             NonFiniteOutputs: some outputs are NaN or infinite.
             CostsDisagree: what ran is not what the closed form says.
         """
-        expected = config.cost(self._architecture)
+        costs = costs_of(config, self._architecture)
         started, said, chosen = time.perf_counter(), [], np.empty(0, dtype=np.int64)
         with closing(self._run(config)) as batches:
-            for logits, tokens in batches:
-                if tokens != expected.tokens_per_block:
-                    raise CostsDisagree(
-                        f"the closed form has {expected.tokens_per_block} tokens enter the blocks, but {tokens} did "
-                        f"for {config!r}"
-                    )
+            for logits, ran in batches:
+                costs.take(ran)
                 said.append(logits)
                 chosen = np.concatenate((chosen, logits.argmax(dim=1).numpy()))
                 if stop is not None and len(chosen) < len(self.images) and stop(self._hits(chosen)):
                     break
         seconds = time.perf_counter() - started
         if len(chosen) == len(self.images):
-            self._require_counted(config, expected.macs)
-        return self._measurement(torch.cat(said), expected.macs, expected.tokens_per_block, seconds)
+            self._require_counted(config)
+        return self._measurement(torch.cat(said), costs.in_all(), seconds)
 
-    def _require_counted(self, config: PruningConfig, expected: int) -> None:
-        """Count the operations of one image, and refuse a result whose cost is not what the budget was told."""
-        with pruned(self.model, config):
+    def _require_counted(self, config: PruningConfig) -> None:
+        """Count the operations of one image, and refuse a result whose cost is not what the closed form says.
+
+        Alone it is filled up to no other image, so this holds too where the image decides how many tokens stay.
+        """
+        with pruned(self.model, config) as pruning:
             macs = count_macs(self.model, self._inputs(slice(0, 1)))
+        alone = costs_of(config, self._architecture)
+        alone.take(what_ran(pruning))
+        expected = alone.in_all().macs
         if macs != expected:
             raise CostsDisagree(
                 f"the closed form gives {expected} multiply-adds, but {macs} were counted for {config!r}"
             )
 
-    def _run(self, config: PruningConfig | None) -> Generator[tuple[Tensor, tuple[int, ...]]]:
+    def _run(self, config: PruningConfig | None) -> Generator[tuple[Tensor, Ran | None]]:
         """Run over the images batch by batch, for as long as somebody asks.
 
         Yields:
-            Logits, (batch, n_classes) float32 on the CPU; and the tokens that entered each block.
+            Logits, (batch, n_classes) float32 on the CPU; and the tokens that there were, ``None`` of the dense model.
         """
         with self._pruned(config) as pruning:
             n_dense = 0 if pruning is None else pruning.n_dense_blocks
@@ -216,7 +217,7 @@ class Evaluator:
                     tokens = self._prefix.tokens(first, n_dense, partial(self._embedded, place), self._blocks)
                     tokens = self._blocks(tokens, n_dense, self._architecture.depth)
                     logits = self._outputs(self._family.classify(self.model, tokens))
-                yield logits, () if pruning is None else pruning.tokens_per_block
+                yield logits, None if pruning is None else what_ran(pruning)
 
     def _autocast(self) -> AbstractContextManager[None]:
         dtype = getattr(torch, self.precision)
@@ -266,7 +267,7 @@ class Evaluator:
             raise RuntimeError("the dense model must be measured, or its outputs given, before any layout")
         return self._reference
 
-    def _measurement(self, logits: Tensor, macs: int, tokens: tuple[int, ...], seconds: float) -> Measurement:
+    def _measurement(self, logits: Tensor, cost: MeanCost, seconds: float) -> Measurement:
         hits = self._hits(logits.argmax(dim=1).numpy())
         values = {name: proportion_pct(int(hit.sum()), hit.size) for name, hit in hits.items()}
         divergence = functional.kl_div(
@@ -276,13 +277,16 @@ class Evaluator:
             log_target=True,
         ).sum(dim=1)
         values["kl_nats"] = Estimate(float(divergence.mean()))
+        if cost.gflops is not None:
+            values[GFLOPS] = cost.gflops
         return Measurement(
             n_images=len(logits),
             image_list_hash=self.images.list_hash,
             values=values,
             outcomes={name: pack(hit) for name, hit in hits.items()},
-            macs=macs,
-            tokens_per_block=tokens,
+            macs=cost.macs,
+            tokens_per_block=cost.tokens_per_block,
             seconds=seconds,
             precision=self.precision,
+            n_kept=cost.n_kept,
         )

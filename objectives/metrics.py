@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from objectives.statistics import Estimate, unpack
 
-__all__ = ["METRICS", "Measurement", "Metric", "Precision"]
+__all__ = ["GFLOPS", "METRICS", "Measurement", "Metric", "Precision", "pack_counts", "unpack_counts"]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -31,6 +32,8 @@ class Metric:
     needs_labels: bool
 
 
+GFLOPS = "gflops"  # the name of a measured cost among the values
+
 METRICS: Mapping[str, Metric] = {
     "top1": Metric("top1_pct", "top-1 (%)", needs_labels=True),
     "agreement": Metric("agreement_pct", "agreement with the dense model (%)", needs_labels=False),
@@ -46,12 +49,15 @@ class Measurement:
         image_list_hash: which list.
         values: each metric's name and estimate: ``top1_pct`` where there are labels, ``agreement_pct`` (the same
             top class as the dense model), ``kl_nats`` (mean Kullback-Leibler divergence of the dense model's
-            class probabilities from the layout's).
+            class probabilities from the layout's); and ``gflops`` where the cost was measured image by image.
         outcomes: for a metric that is a share of images, the images that count, packed into bits.
-        macs: multiply-adds of one image, overhead included; counted on one of them where all images were measured.
-        tokens_per_block: tokens, prefix included, that entered each block.
+        macs: multiply-adds of one image, overhead included; counted on one of them where all images were measured. The
+            mean over the images where they decide, to the nearest whole number.
+        tokens_per_block: tokens, prefix included, that entered each block; likewise.
         seconds: spent in the model.
         precision: of its matrix products.
+        n_kept: where the images decide, ``pack_counts`` of the patches of each that each pruning layer kept. The store
+            keeps them, and gives them back only when asked for them alone: they are much more than everything else.
     """
 
     n_images: int
@@ -59,9 +65,10 @@ class Measurement:
     values: Mapping[str, Estimate]
     outcomes: Mapping[str, bytes] = field(repr=False)
     macs: int
-    tokens_per_block: tuple[int, ...]
+    tokens_per_block: tuple[float, ...]
     seconds: float
     precision: Precision = "float32"
+    n_kept: bytes | None = field(default=None, repr=False, compare=False)
 
     def hits(self, metric: str, n_first: int | None = None) -> NDArray[np.bool_]:
         """Say of each image, or of the first ``n_first``, whether it counts for a metric that is a share of images.
@@ -73,5 +80,26 @@ class Measurement:
 
     @property
     def gflops(self) -> float:
-        """Multiply-adds of one image, in billions."""
-        return self.macs / 1e9
+        """Multiply-adds of one image, in billions; the mean over the images where they decide."""
+        measured = self.measured_gflops
+        return self.macs / 1e9 if measured is None else measured.value
+
+    @property
+    def measured_gflops(self) -> Estimate | None:
+        """The mean over the images with its interval, where they decide; ``None`` where the cost is of any image."""
+        return self.values.get(GFLOPS)
+
+
+def pack_counts(counts: NDArray[np.int64]) -> bytes:
+    """Pack (n_images, n_layers) counts of tokens, each below 65,536, into few bytes.
+
+    >>> unpack_counts(pack_counts(np.array([[120, 80], [131, 64]])), 2)
+    array([[120,  80],
+           [131,  64]])
+    """
+    return zlib.compress(counts.astype("<u2").tobytes())
+
+
+def unpack_counts(packed: bytes, n_images: int) -> NDArray[np.int64]:
+    """Undo ``pack_counts``."""
+    return np.frombuffer(zlib.decompress(packed), dtype="<u2").reshape(n_images, -1).astype(np.int64)

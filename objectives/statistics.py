@@ -8,9 +8,18 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr
+from scipy.special import bdtr, stdtrit
 
-__all__ = ["CONFIDENCE", "Estimate", "PairedComparison", "compare_paired", "pack", "proportion_pct", "unpack"]
+__all__ = [
+    "CONFIDENCE",
+    "Estimate",
+    "PairedComparison",
+    "compare_paired",
+    "mean_of",
+    "pack",
+    "proportion_pct",
+    "unpack",
+]
 
 CONFIDENCE = 0.95
 _Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
@@ -45,6 +54,24 @@ def proportion_pct(n_hits: int, n: int) -> Estimate:
     scale = 1 + _Z**2 / n
     low, high = (centre - spread) / scale, (centre + spread) / scale
     return Estimate(100 * share, 100 * max(low, 0.0), 100 * min(high, 1.0))
+
+
+def mean_of(values: NDArray[np.float64]) -> Estimate:
+    """Estimate a mean, with its 95 % interval by Student's t; without one for a single value.
+
+    Args:
+        values: (n,), at least one.
+
+    >>> found = mean_of(np.array([1.0, 2.0, 3.0]))
+    >>> f"{found.value:.1f} from {found.low:.2f} to {found.high:.2f}"
+    '2.0 from -0.48 to 4.48'
+    """
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Estimate(mean)
+    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    spread = float(stdtrit(len(values) - 1, 0.5 + CONFIDENCE / 2)) * error
+    return Estimate(mean, mean - spread, mean + spread)
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from pruning.ats import ats_stages
 from pruning.attention_rank import attention_rank_stages
 from pruning.backbones.block import StagedBlock
 from pruning.backbones.families import family_of
 from pruning.bat import bat_stages
 from pruning.cls_topk import cls_topk_stages
 from pruning.passage import Passage
+from pruning.pooling import FillWithMean
 from pruning.random_drop import random_drop_stages
-from pruning.reduction import Reduction
+from pruning.reduction import KeepSome, Reduction
 from pruning.stage import PruningStage
 from pruning.tome import tome_stages
 from pruning.zero_tprune import zero_tprune_stages
@@ -34,6 +37,7 @@ _STAGES: Mapping[str, Callable[..., list[PruningStage]]] = {
     "tome": tome_stages,
     "random_drop": random_drop_stages,
     "bat": bat_stages,
+    "ats": ats_stages,
 }
 
 
@@ -61,6 +65,8 @@ class Pruning:
             counts them from 0 in each batch.
         n_dense_blocks: blocks that run as in the dense model, before the first with a pruning layer behind it.
         trace: whether to keep ``owners``.
+        n_kept: for the block of each pruning layer of which the image decides how many patches stay, and the last
+            batch, (batch,) int64: how many did.
         owners: with ``trace``, for the block of each pruning layer and the last batch, (batch, n_patch): which token
             behind that layer holds each patch of the model's grid; -1 for none, since it was dropped.
     """
@@ -71,17 +77,18 @@ class Pruning:
         self.image_ids: Tensor | None = None
         self.n_dense_blocks = architecture.depth
         self.trace = trace
+        self.n_kept: dict[int, Tensor] = {}
         self.owners: dict[int, Tensor] = {}
         self._passage: Passage | None = None
-        self._n_kept: dict[int, int] = {}
+        self._n_out: dict[int, int] = {}
 
     @property
     def tokens_per_block(self) -> tuple[int, ...]:
-        """All tokens that entered each block in the last batch, as they were counted on their way."""
+        """All tokens that entered each block in the last batch, filling included, as they were counted on their way."""
         n_patch, counts = self.architecture.n_patch, []
         for number in range(1, self.architecture.depth + 1):
             counts.append(self.architecture.n_prefix + n_patch)
-            n_patch = self._n_kept.get(number, n_patch)
+            n_patch = self._n_out.get(number, n_patch)
         return tuple(counts)
 
     def passage(self, number: int, x: Tensor) -> Passage:
@@ -95,9 +102,16 @@ class Pruning:
             raise RuntimeError(f"block {number} ran before block {self.n_dense_blocks + 1} did")
         return self._passage
 
+    @property
+    def sizes(self) -> Tensor | None:
+        """The patches that each patch token of the last batch stands for; see ``Passage``."""
+        return None if self._passage is None else self._passage.sizes
+
     def note(self, stage: PruningStage, reduction: Reduction) -> None:
         """Take down what a pruning layer did."""
-        self._n_kept[stage.block] = reduction.n_out
+        self._n_out[stage.block] = reduction.n_out
+        if isinstance(reduction, KeepSome):
+            self.n_kept[stage.block] = reduction.counts
         if self.trace:
             owners = reduction.owners()
             earlier = [block for block in self.owners if block < stage.block]
@@ -130,11 +144,13 @@ def pruned(model: nn.Module, config: Layout, *, trace: bool = False) -> Iterator
     layout = _read(config)
     architecture = read_architecture(model)
     pruning = Pruning(layout, architecture, trace=trace)
-    replaced = _put_stages(model, pruning)
+    replaced, hook = _put_stages(model, pruning)
     try:
         yield pruning
     finally:
         _put_back(model, replaced)
+        if hook is not None:
+            hook.remove()
 
 
 def prune(model: nn.Module, config: Layout) -> nn.Module:
@@ -158,8 +174,12 @@ def prune(model: nn.Module, config: Layout) -> nn.Module:
     return model
 
 
-def _put_stages(model: Any, pruning: Pruning) -> dict[int, nn.Module]:
-    """Replace the blocks that get a pruning layer, and return those that were there."""
+def _put_stages(model: Any, pruning: Pruning) -> tuple[dict[int, nn.Module], RemovableHandle | None]:
+    """Replace the blocks that get a pruning layer.
+
+    Returns:
+        The blocks that were there, and the hook on the final norm where one is needed.
+    """
     config, architecture = pruning.config, pruning.architecture
     if any(isinstance(block, StagedBlock) for block in model.blocks):
         raise InvalidInput(f"{architecture.name} is pruned already: leave its pruned(), or load the model anew")
@@ -177,7 +197,10 @@ def _put_stages(model: Any, pruning: Pruning) -> dict[int, nn.Module]:
         replaced[number - 1] = block = model.blocks[number - 1]
         model.blocks[number - 1] = family.pruned_block(block, number, stages.get(number), pruning)
     pruning.n_dense_blocks = first - 1
-    return replaced
+    reads_patches = architecture.pool == "mean" or architecture.classifies_patches
+    if stages and config.cost_is_measured and reads_patches:
+        return replaced, model.norm.register_forward_hook(FillWithMean(pruning))
+    return replaced, None
 
 
 def _put_back(model: Any, replaced: dict[int, nn.Module]) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from objectives.metrics import Measurement
 from search.executors import Executor, Outcome
+from search.feasibility import overrun
 from search.interruption import Interrupted
 from search.progress import Progress
 from search.racing import Rivals
@@ -106,9 +107,10 @@ class SearchLoop:
             proposal = self._problem.propose(asked.params)
             config, cost = proposal.config, proposal.cost
             digest = config.digest(self._problem.architecture)
-        if cost.gflops > self._problem.budget.high_gflops + _EXACT:
+        least = self._least_gflops(config)
+        if least > self._problem.budget.high_gflops + _EXACT:
             raise PrunefrontError(
-                f"trial {asked.number} costs {cost.gflops} GFLOPs, over the budget of "
+                f"trial {asked.number} costs {least} GFLOPs, over the budget of "
                 f"{self._problem.budget.high_gflops}; it is not evaluated, and this is a defect of its space"
             )
         earlier = self._first_of.get(digest)
@@ -141,7 +143,7 @@ class SearchLoop:
                 self._store.start_trial(self._study.id, number)
             # Those told before the trial was drawn, and no others: so its race, too, does not depend on the workers.
             told = number - self._study.look_ahead + 1
-            race = None if self._rivals is None else self._rivals.race(self._gflops[number], before=told)
+            race = None if self._rivals is None else self._rivals.race(self._least_gflops(config), before=told)
             self._executor.submit(number, config, race)
 
     def _take_in(self, trial: NewTrial) -> None:
@@ -159,7 +161,15 @@ class SearchLoop:
         number, measurement = outcome.number, outcome.measurement
         with self._timed("recording"):
             if measurement is not None:
-                self._store.finish_trial(self._study.id, number, measurement, outcome.worker, lost_to=outcome.lost_to)
+                self._store.finish_trial(
+                    self._study.id,
+                    number,
+                    measurement,
+                    outcome.worker,
+                    lost_to=outcome.lost_to,
+                    gflops=measurement.gflops if measurement.measured_gflops else None,
+                    is_infeasible=overrun(measurement, self._problem) > 0,
+                )
             else:
                 self._store.fail_trial(self._study.id, number, outcome.error or "", outcome.traceback, outcome.worker)
         self._settle(number, measurement, outcome.lost_to)
@@ -175,7 +185,15 @@ class SearchLoop:
         outcome = self._outcomes[earlier]
         with self._timed("recording"):
             if outcome is not None and outcome.value is not None:
-                self._store.finish_trial(self._study.id, number, None, None, lost_to=self._lost_to.get(earlier))
+                self._store.finish_trial(
+                    self._study.id,
+                    number,
+                    None,
+                    None,
+                    lost_to=self._lost_to.get(earlier),
+                    gflops=outcome.gflops,
+                    is_infeasible=outcome.missed_by > 0,
+                )
             else:
                 self._store.fail_trial(self._study.id, number, f"equal to trial {earlier}, which failed", "", None)
         self._settle_duplicate(number, earlier)
@@ -189,18 +207,22 @@ class SearchLoop:
         """Take in what became of a trial that was measured, or failed."""
         estimate = estimate_of(measurement, self._study.metric)
         value = None if estimate is None else estimate.value
+        cost = None if measurement is None else measurement.measured_gflops
+        missed_by = overrun(measurement, self._problem, is_stopped=lost_to is not None)
+        if cost is not None:
+            self._gflops[number] = cost.value
         if measurement is not None:
             self.progress.n_images_seen += measurement.n_images
         if measurement is not None and self._rivals is not None:
-            if lost_to is None:
+            if lost_to is None and not missed_by:
                 self._rivals.add(number, self._gflops[number], measurement)
-            else:
+            elif lost_to is not None:
                 self._lost_to[number] = lost_to
                 value = self._rivals.expected(measurement, lost_to)
                 self.progress.n_images_spared += self._rivals.n_images(lost_to) - measurement.n_images
-        told = self._outcomes[number] = Told(value, self._gflops[number])
+        told = self._outcomes[number] = Told(value, self._gflops[number], missed_by)
         self._count(told, is_stopped=lost_to is not None)
-        if lost_to is None and measurement is not None and estimate is not None:
+        if lost_to is None and not missed_by and measurement is not None and estimate is not None:
             best = self.progress.best
             best_estimate = None if best is None else estimate_of(best[1], self._study.metric)
             if best_estimate is None or estimate.value > best_estimate.value:
@@ -211,6 +233,8 @@ class SearchLoop:
             self.progress.n_failed += 1
         elif is_stopped:
             self.progress.n_stopped += 1
+        elif told.missed_by:
+            self.progress.n_infeasible += 1
         else:
             self.progress.n_complete += 1
 
@@ -249,6 +273,10 @@ class SearchLoop:
                 self._settle_duplicate(trial.number, trial.duplicate_of)
         elif trial.state.is_finished:
             self._settle(trial.number, trial.measurement, trial.rival)
+
+    def _least_gflops(self, config: PruningConfig) -> float:
+        """Give what a layout costs, or the least that it can where only measuring tells."""
+        return config.least_cost(self._problem.architecture).gflops
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:

@@ -17,8 +17,9 @@ class Progress:
     Attributes:
         n_trials: asked for.
         n_complete: measured on all images, or known from an equal candidate that was.
+        n_infeasible: measured to be over the budget, where only measuring tells, or known from an equal candidate.
         n_stopped: measured on some of them, until their race was lost, or known from an equal candidate.
-        n_duplicates: of both, the ones known from an equal candidate.
+        n_duplicates: of these three, the ones known from an equal candidate.
         n_failed: not measurable.
         n_proposed: draws made.
         n_over_budget: of those, the ones that missed the budget; they were brought onto it, or drawn again.
@@ -30,6 +31,7 @@ class Progress:
 
     n_trials: int
     n_complete: int = 0
+    n_infeasible: int = 0
     n_stopped: int = 0
     n_duplicates: int = 0
     n_failed: int = 0
@@ -43,7 +45,7 @@ class Progress:
     @property
     def n_finished(self) -> int:
         """Trials with which nothing more will happen."""
-        return self.n_complete + self.n_stopped + self.n_failed
+        return self.n_complete + self.n_infeasible + self.n_stopped + self.n_failed
 
     @property
     def spared_share(self) -> float:

@@ -1,7 +1,8 @@
 """The race: a candidate is measured no further once it has lost against a better one.
 
-For a front, against the best that costs no more. Under one budget it is the best of all that are within it: their costs
-differ only by what repair leaves over, and it is the best that is looked for.
+For a front, against the best that costs no more: where only measuring tells what a candidate costs, no more than the
+least that it can, so that few of these have a rival on a front. Under one budget it is the best of all that are within
+it: their costs differ only by what repair leaves over, and it is the best that is looked for.
 """
 
 from __future__ import annotations

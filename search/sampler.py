@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Told:
-    """What became of a draw: the metric and its cost, or ``None`` where it could not be measured."""
+    """What became of a draw.
+
+    Attributes:
+        value: the metric; ``None`` where it could not be measured.
+        gflops: its cost.
+        missed_by: the GFLOPs by which it is over the budget, where only measuring told.
+    """
 
     value: float | None
     gflops: float
+    missed_by: float = 0.0
 
 
 class Sampler:
@@ -79,6 +87,7 @@ class Sampler:
         seed: int,
         is_front: bool,
         learns_from_rejected: bool = False,
+        learns_from_infeasible: bool = False,
         openings: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Make a sampler.
@@ -89,11 +98,13 @@ class Sampler:
             seed: of the study.
             is_front: whether cost is an objective beside the metric.
             learns_from_rejected: whether draws that miss the budget are told to it, by how much they miss it.
+            learns_from_infeasible: whether it is told likewise of trials that were measured to be over the budget.
             openings: parts of the first draws of TPE; chance decides the rest.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._kind, self._seed, self._is_front = kind, seed, is_front
         self._learns_from_rejected = learns_from_rejected
+        self._learns_from_infeasible = learns_from_infeasible
         self._openings = openings if kind == "tpe" else ()
         self._ours: list[int] = []  # by trial number: Optuna's number for it
         self._distributions = {parameter.name: _distribution(parameter) for parameter in parameters}
@@ -121,7 +132,7 @@ class Sampler:
         for asked, outcome in told:
             values = self._values(outcome)
             state = OptunaState.FAIL if values is None else OptunaState.COMPLETE
-            self._add(asked, state, values)
+            self._add(asked, state, values, self._constraints(outcome))
         for asked in running:
             self._add(asked, OptunaState.RUNNING, None)
         for key, value in study_attrs.items():
@@ -173,10 +184,24 @@ class Sampler:
     def tell(self, number: int, outcome: Told) -> None:
         """Say what became of trial ``number``; results are told in the order of the proposals."""
         values = self._values(outcome)
+        trial_id = self._study.get_trials(deepcopy=False)[self._ours[number]]._trial_id
+        for key, constraint in self._constraints(outcome).items():
+            self._study._storage.set_trial_system_attr(trial_id, key, constraint)
         if values is None:
             self._study.tell(self._ours[number], state=OptunaState.FAIL)
         else:
             self._study.tell(self._ours[number], values)
+
+    def _constraints(self, outcome: Told) -> dict[str, Any]:
+        """Give the attributes by which samplers know that a trial is over the budget, and by how much.
+
+        Optuna sets a constraint through the object that ``ask`` gave, which after a stop there is none of any more.
+        """
+        if not self._learns_from_infeasible:
+            return {}
+        bearer = optuna.trial.create_trial(value=0.0)
+        bearer.set_constraint(_BUDGET, outcome.missed_by)
+        return dict(bearer.system_attrs)
 
     def _worthless(self) -> list[float]:
         """Give the values of a draw that is not measured; samplers rank it by its excess alone."""
@@ -187,7 +212,13 @@ class Sampler:
             return None
         return [outcome.value, outcome.gflops] if self._is_front else [outcome.value]
 
-    def _add(self, asked: Asked, state: OptunaState, values: list[float] | None) -> None:
+    def _add(
+        self,
+        asked: Asked,
+        state: OptunaState,
+        values: list[float] | None,
+        constraints: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         attrs = dict(asked.attrs)
         for params, kept in attrs.pop(_REJECTED, ()):
             # Also where nothing is learnt from them: NSGA-II names its parents by Optuna's numbers.
@@ -198,7 +229,7 @@ class Sampler:
         self._ours.append(len(self._study.get_trials(deepcopy=False)))
         if asked.settled is not None:
             self.settle(asked.number, asked.settled)
-        self._add_trial(asked.params, state, values, attrs)
+        self._add_trial(asked.params, state, values, {**attrs, **constraints})
 
     def _add_trial(
         self, params: Mapping[str, Any], state: OptunaState, values: list[float] | None, attrs: Mapping[str, Any]

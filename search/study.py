@@ -18,7 +18,7 @@ from search.progress import Progress
 from search.provenance import versions
 from search.sampler import Sampler
 from search.workbench import Workbench, load
-from spaces import InvalidInput, PrunefrontError, parse_layout
+from spaces import METHODS, InvalidInput, PrunefrontError, parse_layout
 from storage import MeasurementKind, Store, StudyOwned, StudyRecord, StudyState, TrialRecord, TrialState
 from storage.remembered import DEFAULT_DB, RememberedStudy
 
@@ -221,6 +221,7 @@ class Study(RememberedStudy):
                 seed=record.seed,
                 is_front=bench.problem.budget.is_range,
                 learns_from_rejected=bench.problem.budget_by == "constraint",
+                learns_from_infeasible=any(METHODS[method][0].cost_is_measured for method in record.methods),
                 openings=bench.problem.openings(),
             ),
             bench.problem,

@@ -1,6 +1,7 @@
 """What may be tried: layouts, their spaces, their cost and their budgets. Imports no torch."""
 
 from spaces.architecture import Architecture, Convolution, Words
+from spaces.ats import Ats, AtsSpace
 from spaces.attention_rank import AttentionRank, AttentionRankSpace
 from spaces.base import PruningConfig, SearchSpace
 from spaces.bat import Bat, BatSpace, BatStage
@@ -18,6 +19,8 @@ from spaces.zero_tprune import ZeroTPrune, ZeroTPruneSpace, ZeroTPruneStage
 __all__ = [
     "METHODS",
     "Architecture",
+    "Ats",
+    "AtsSpace",
     "AttentionRank",
     "AttentionRankSpace",
     "Bat",

@@ -26,6 +26,8 @@ class PruningConfig(BaseModel, ABC):
     Attributes:
         summary: which tokens the method takes away, in one line.
         paper: its arXiv number.
+        cost_is_measured: whether the image decides how many tokens stay, so that what an image costs on average is
+            known only once a layout was measured; before that, the least and the most that it can be.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -34,6 +36,7 @@ class PruningConfig(BaseModel, ABC):
 
     summary: ClassVar[str]
     paper: ClassVar[str]
+    cost_is_measured: ClassVar[bool] = False
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
@@ -51,6 +54,8 @@ class PruningConfig(BaseModel, ABC):
     def stages(self, architecture: Architecture) -> Sequence[StageCost]:
         """Work out the integer token counts of every pruning layer, in the order in which they run.
 
+        Where the image decides, they are the most that can stay.
+
         Raises:
             InvalidInput: the layout asks for layers or tokens that the model does not have.
         """
@@ -63,8 +68,21 @@ class PruningConfig(BaseModel, ABC):
         """
 
     def cost(self, architecture: Architecture) -> Cost:
-        """Count the multiply-adds of one image under this layout."""
+        """Count the multiply-adds of one image under this layout; the most that they can be."""
         return cost_of(architecture, self.stages(architecture))
+
+    def least_cost(self, architecture: Architecture) -> Cost:
+        """Count the least that an image can cost: less than ``cost`` only where the image decides."""
+        return self.cost(architecture)
+
+    def cost_of_image(self, architecture: Architecture, n_kept: Sequence[int]) -> Cost:
+        """Count what one image costs, of which each pruning layer kept so many patches.
+
+        Args:
+            architecture: of the model.
+            n_kept: one for each of ``stages``; ignored where the image does not decide.
+        """
+        return self.cost(architecture)
 
     def canonical_json(self) -> str:
         """Write the layout with sorted keys and no spaces: equal layouts, equal text."""
@@ -109,11 +127,15 @@ class SearchSpace(BaseModel, ABC):
     def build(self, values: Mapping[str, ParameterValue], architecture: Architecture) -> PruningConfig:
         """Turn one draw of all ``parameters`` into a layout, whatever it costs."""
 
+    def drawn_gflops(self, values: Mapping[str, ParameterValue], architecture: Architecture) -> float:
+        """Say what a draw costs before it is brought onto a budget; a guess where only measuring tells."""
+        return self.build(values, architecture).cost(architecture).gflops
+
     @abstractmethod
     def fit(
         self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float
     ) -> PruningConfig:
-        """Build the layout nearest to a draw that costs ``target_gflops``, from below.
+        """Build the layout nearest to a draw that costs ``target_gflops``, from below, as far as can be known.
 
         Raises:
             BudgetUnsatisfiable: nothing in the space costs as little.

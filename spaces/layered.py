@@ -18,6 +18,7 @@ __all__ = [
     "IntSetting",
     "LayeredConfig",
     "OneFloatSetting",
+    "Places",
     "PlacesSetting",
     "PrunesAfter",
     "PrunesInside",
@@ -60,15 +61,7 @@ def per_layer(setting: T | tuple[T, ...], index: int) -> T:
 
 
 class LayeredConfig(PruningConfig):
-    """A layout with pruning layers at a few blocks.
-
-    Attributes:
-        keep_rate: patch tokens kept of those that enter, for each pruning layer; above 0, at most 1.
-        min_tokens: patch tokens that always remain.
-    """
-
-    keep_rate: tuple[KeepRate, ...]
-    min_tokens: Annotated[int, Field(ge=1)] = 1
+    """A layout with pruning layers at a few blocks."""
 
     places_name: ClassVar[str]
 
@@ -102,7 +95,19 @@ class LayeredConfig(PruningConfig):
             )
 
 
-class PrunesAfter(LayeredConfig):
+class KeepsRates(LayeredConfig):
+    """A layout whose layers keep a share of the patches that enter them.
+
+    Attributes:
+        keep_rate: that share, for each pruning layer; above 0, at most 1.
+        min_tokens: patch tokens that always remain.
+    """
+
+    keep_rate: tuple[KeepRate, ...]
+    min_tokens: Annotated[int, Field(ge=1)] = 1
+
+
+class PrunesAfter(KeepsRates):
     """A layout with pruning layers behind blocks.
 
     Attributes:
@@ -114,7 +119,7 @@ class PrunesAfter(LayeredConfig):
     places_name: ClassVar[str] = "after"
 
 
-class PrunesInside(LayeredConfig):
+class PrunesInside(KeepsRates):
     """A layout with pruning layers between the attention and the MLP of blocks.
 
     Attributes:

@@ -22,6 +22,11 @@ _DIGITS = 10_000  # a repaired rate is rounded down to four
 class LayeredSpace(DrawsLayers):
     """A space of layered layouts that may be brought onto a budget."""
 
+    def drawn_gflops(self, values: Mapping[str, ParameterValue], architecture: Architecture) -> float:
+        """Say what a draw costs before it is brought onto a budget; a guess where only measuring tells."""
+        space = self.narrowed(architecture)
+        return space._costs(space._draw(values, architecture), architecture)
+
     def fit(
         self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float
     ) -> LayeredConfig:

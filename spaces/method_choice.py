@@ -43,6 +43,11 @@ class MethodChoice(SearchSpace):
         space, own = self._drawn(values)
         return space.build(own, architecture)
 
+    def drawn_gflops(self, values: Mapping[str, ParameterValue], architecture: Architecture) -> float:
+        """Say what a draw costs before it is brought onto a budget, as the method drawn has it."""
+        space, own = self._drawn(values)
+        return space.drawn_gflops(own, architecture)
+
     def fit(
         self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float
     ) -> PruningConfig:
@@ -57,11 +62,10 @@ class MethodChoice(SearchSpace):
     def extremes(self, architecture: Architecture) -> tuple[PruningConfig, PruningConfig]:
         """Give the cheapest and the dearest layout of any method."""
         cheapest, dearest = zip(*(space.extremes(architecture) for space in self.spaces), strict=True)
-
-        def gflops(config: PruningConfig) -> float:
-            return config.cost(architecture).gflops
-
-        return min(cheapest, key=gflops), max(dearest, key=gflops)
+        return (
+            min(cheapest, key=lambda config: config.least_cost(architecture).macs),
+            max(dearest, key=lambda config: config.cost(architecture).macs),
+        )
 
     def values_of(
         self, config: PruningConfig, drawn: Mapping[str, ParameterValue], architecture: Architecture

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from spaces.ats import Ats, AtsSpace
 from spaces.attention_rank import AttentionRank, AttentionRankSpace
 from spaces.base import PruningConfig, SearchSpace
 from spaces.bat import Bat, BatSpace
@@ -42,6 +43,7 @@ METHODS: Mapping[str, tuple[type[PruningConfig], type[SearchSpace]]] = {
     "tome": (ToMe, ToMeSpace),
     "random_drop": (RandomDrop, RandomDropSpace),
     "bat": (Bat, BatSpace),
+    "ats": (Ats, AtsSpace),
 }
 LAYOUT_FORMAT = "prunefront-layout"
 LAYOUT_VERSION = 1

@@ -23,12 +23,12 @@ TARGET = "target_gflops"  # the parameter that spreads a front over its range of
 
 @dataclass(frozen=True)
 class Proposal:
-    """A layout within the budget, and what it took to get there.
+    """A layout within the budget, or that may be, and what it took to get there.
 
     Attributes:
         config: the layout.
-        cost: what it costs, overhead included.
-        drawn_gflops: what the sampler's draw would have cost.
+        cost: what it costs, overhead included; the most that it can, where only measuring tells.
+        drawn_gflops: what the sampler's draw would have cost, as far as can be known.
     """
 
     config: PruningConfig
@@ -56,7 +56,7 @@ class Problem:
     def cost_range(self) -> tuple[float, float]:
         """Give the least and the most GFLOPs that layouts of the space can cost, whatever the budget."""
         cheapest, dearest = self.space.extremes(self.architecture)
-        return cheapest.cost(self.architecture).gflops, dearest.cost(self.architecture).gflops
+        return cheapest.least_cost(self.architecture).gflops, dearest.cost(self.architecture).gflops
 
     def require_satisfiable(self) -> None:
         """Refuse a budget that no layout of the space can meet.
@@ -111,11 +111,19 @@ class Problem:
         return (Parameter(TARGET, FloatRange(low=self.budget.low_gflops, high=self.budget.high_gflops)), *drawn)
 
     def excess(self, values: Mapping[str, ParameterValue]) -> float:
-        """Give the GFLOPs by which a draw misses the budget; 0 where it may be proposed, as every draw with repair."""
+        """Give the GFLOPs by which a draw misses the budget; 0 where it may be proposed, as every draw with repair.
+
+        Where only measuring tells what it costs, it misses the budget if it certainly does.
+        """
         if self.budget_by == "repair":
             return 0.0
-        cost = self.space.build(values, self.architecture).cost(self.architecture).gflops
-        return max(0.0, cost - self.budget.high_gflops, (self.budget.low_gflops or 0.0) - cost)
+        config = self.space.build(values, self.architecture)
+        least, most = config.least_cost(self.architecture).gflops, config.cost(self.architecture).gflops
+        return max(0.0, least - self.budget.high_gflops, (self.budget.low_gflops or 0.0) - most)
+
+    def overrun(self, gflops: float) -> float:
+        """Give the GFLOPs by which a cost exceeds the budget; 0 where it does not."""
+        return max(0.0, gflops - self.budget.high_gflops)
 
     def openings(self) -> tuple[dict[str, ParameterValue], ...]:
         """Give what a search that learns begins with, see ``SearchSpace.openings``."""
@@ -133,12 +141,12 @@ class Problem:
         """
         if self.budget_by != "repair":
             config = self.space.build(values, self.architecture)
-            cost = config.cost(self.architecture)
-            return Proposal(config=config, cost=cost, drawn_gflops=cost.gflops)
+            drawn = self.space.drawn_gflops(values, self.architecture)
+            return Proposal(config=config, cost=config.cost(self.architecture), drawn_gflops=drawn)
         target = float(values.get(TARGET, self.budget.high_gflops))
         config = self.space.fit(values, self.architecture, target)
         return Proposal(
             config=config,
             cost=config.cost(self.architecture),
-            drawn_gflops=self.space.build(values, self.architecture).cost(self.architecture).gflops,
+            drawn_gflops=self.space.drawn_gflops(values, self.architecture),
         )

@@ -25,11 +25,13 @@ def layout_of(study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
     """Make the document of a trial's layout: the layout, its numbers, and where they come from."""
     confirmed = {} if trial.confirmation is None else {"confirmed": measurement_values(trial.confirmation)}
     searched = {} if trial.measurement is None else {"searched": measurement_values(trial.measurement)}
+    interval = _interval(trial.measurement)
     return layout_document(
         parse_layout(trial.config),
         model={"name": study.model, "weights_digest": study.provenance.weights_digest},
         gflops=trial.gflops,
         dense_gflops=study.dense_gflops,
+        **({} if interval is None else {"gflops_interval": interval}),
         measured={**confirmed, **searched},
         study={
             "name": study.name,
@@ -73,22 +75,34 @@ def write_layout(document: Mapping[str, Any], path: Path) -> None:
 
 
 def table_of(trials: Sequence[TrialRecord], metric: str) -> str:
-    """Write trials as CSV: number, cost, the metric with its interval, and again on the confirm images."""
+    """Write trials as CSV: number, cost, the metric with its interval, and again on the confirm images.
+
+    The cost has an interval too where the images decide it.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    head = ["trial", "gflops", metric, f"{metric}_low", f"{metric}_high", "n_images"]
-    head += [f"confirmed_{name}" for name in head[2:]]
+    of_metric = [metric, f"{metric}_low", f"{metric}_high", "n_images"]
+    of_cost = ["gflops", "gflops_low", "gflops_high"]
+    head = ["trial", *of_cost, *of_metric, *(f"confirmed_{name}" for name in of_metric + of_cost)]
     writer.writerow([*head, "method", "digest", "config"])
     for trial in trials:
-        row: list[Any] = [trial.number, trial.gflops]
+        row: list[Any] = [trial.number, trial.gflops, *(_interval(trial.measurement) or [None] * 2)]
         for measurement in (trial.measurement, trial.confirmation):
             estimate = estimate_of(measurement, metric)
             if measurement is None or estimate is None:
                 row += [None] * 4
             else:
                 row += [estimate.value, estimate.low, estimate.high, measurement.n_images]
+        cost = None if trial.confirmation is None else trial.confirmation.gflops
+        row += [cost, *(_interval(trial.confirmation) or [None] * 2)]
         writer.writerow([*row, trial.method, trial.digest, json.dumps(dict(trial.config), sort_keys=True)])
     return out.getvalue()
+
+
+def _interval(measurement: Measurement | None) -> list[float | None] | None:
+    """Give the ends of a measured cost's interval; ``None`` where the cost is the same for every image."""
+    measured = None if measurement is None else measurement.measured_gflops
+    return None if measured is None else [measured.low, measured.high]
 
 
 def write_text(text: str, path: Path) -> None:

@@ -41,20 +41,22 @@ class TrialState(StrEnum):
     """The life of a trial.
 
     WAITING (proposed) -> RUNNING (a worker has it) -> COMPLETE (measured on all images, or known from an equal
-    candidate), STOPPED (it lost its race before it had seen them all) or FAILED (with its reason). A trial whose
-    driver is gone goes back to WAITING.
+    candidate), INFEASIBLE (likewise, but what it costs, which only measuring told, is over the budget), STOPPED (it
+    lost its race before it had seen them all) or FAILED (with its reason). A trial whose driver is gone goes back to
+    WAITING.
     """
 
     WAITING = "waiting"
     RUNNING = "running"
     COMPLETE = "complete"
+    INFEASIBLE = "infeasible"
     STOPPED = "stopped"
     FAILED = "failed"
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing more will happen to the trial."""
-        return self in (TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED)
+        return self not in (TrialState.WAITING, TrialState.RUNNING)
 
 
 class MeasurementKind(StrEnum):
@@ -158,7 +160,8 @@ class NewTrial:
         digest: names its layout by effect.
         config: its layout.
         params: the sampler's draw.
-        gflops: closed form, overhead included.
+        gflops: closed form, overhead included. Where the images decide what a layout costs: the most that an image
+            can, and once it was measured, the mean over the images measured.
         overhead_gflops: the method's share of it.
         drawn_gflops: what the draw would have cost before it was brought onto the budget.
         sampler_attrs: what the sampler keeps about the trial.
@@ -185,8 +188,8 @@ class TrialRecord(NewTrial):
 
     Attributes:
         state: where it is in its life.
-        measurement: on the search images, once it is complete; on the first of them, if it was stopped; an equal
-            earlier trial's for a duplicate.
+        measurement: on the search images, once it is complete or infeasible; on the first of them, if it was stopped;
+            an equal earlier trial's for a duplicate.
         confirmation: on the confirm images, if it was confirmed.
         rival: the trial against which it lost its race, if it was stopped.
         worker: who measured it.

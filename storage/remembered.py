@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from objectives.metrics import METRICS, Measurement
 from objectives.statistics import PairedComparison, compare_paired
 from spaces import Architecture, Budget, InvalidInput
@@ -85,7 +88,9 @@ class RememberedStudy:
         found = best_of(self.trials(), record.metric, limit)
         if found is None:
             under = "" if limit is None else f" within {limit:.4g} GFLOPs"
-            raise InvalidInput(f"the study {record.name!r} has no complete trial{under} yet")
+            n_over = self._store.count_trials(self._id).get(TrialState.INFEASIBLE, 0)
+            over = f"; {n_over} were measured to be over the budget" if n_over else ""
+            raise InvalidInput(f"the study {record.name!r} has no complete trial{under} yet{over}")
         return found
 
     def measurement(self, which: int | str, kind: MeasurementKind) -> Measurement | None:
@@ -96,6 +101,10 @@ class RememberedStudy:
         if trial.state is not TrialState.COMPLETE:
             return None
         return trial.measurement if kind is MeasurementKind.SEARCH else trial.confirmation
+
+    def n_kept(self, number: int, kind: MeasurementKind = MeasurementKind.SEARCH) -> NDArray[np.int64] | None:
+        """Give how many patches each layer of a trial kept of each image; ``None`` where no image decides that."""
+        return self._store.n_kept(self._id, number, kind)
 
     def compare(
         self, first: int | str, second: int | str, *, other: RememberedStudy | None = None
@@ -133,9 +142,15 @@ class RememberedStudy:
             budget: the best one within this budget.
 
         Raises:
-            InvalidInput: there is no such trial, or it was stopped before it had seen all images.
+            InvalidInput: there is no such trial, it was stopped before it had seen all images, or it is over the
+                budget.
         """
         trial = self.best(budget) if number is None else self.trial(number)
+        if trial.state is TrialState.INFEASIBLE:
+            raise InvalidInput(
+                f"trial {trial.number} costs {trial.gflops:.4g} GFLOPs, measured, over the budget of "
+                f"{self.record.budget_high_gflops:.4g}: export another, or search under a higher budget"
+            )
         if trial.state is TrialState.STOPPED:
             raise InvalidInput(
                 f"trial {trial.number} was stopped after {trial.measurement and trial.measurement.n_images} images, "

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, insert, select
 
-from objectives.metrics import Measurement
+from objectives.metrics import Measurement, unpack_counts
 from objectives.statistics import Estimate
 from storage.lease import is_gone
 from storage.records import MeasurementKind, Provenance, StudyRecord, StudyState, TrialRecord, TrialState
 from storage.schema import measurements, metric_values, now, trials
 
-__all__ = ["Measured", "insert_measurement", "measurements_of", "study_of", "trial_of"]
+__all__ = ["Measured", "insert_measurement", "measurements_of", "n_kept_of", "study_of", "trial_of"]
 
 Measured = Mapping[tuple[int | None, MeasurementKind], Measurement]
 
@@ -40,6 +42,7 @@ def insert_measurement(
             gflops=measurement.gflops,
             macs=measurement.macs,
             tokens_per_block=list(measurement.tokens_per_block),
+            n_kept=measurement.n_kept,
             seconds=measurement.seconds,
             created_at=now(),
         )
@@ -61,7 +64,8 @@ def measurements_of(connection: Connection, study_id: int) -> Measured:
     """Read all measurements of a study, by the trial's row (``None``: the dense model) and the images."""
     of_study = measurements.c.study_id == study_id
     # In this order every measurement found has its values, whatever is written between the two queries.
-    found = connection.execute(select(measurements).where(of_study).order_by(measurements.c.id)).all()
+    columns = [column for column in measurements.c if column is not measurements.c.n_kept]
+    found = connection.execute(select(*columns).where(of_study).order_by(measurements.c.id)).all()
     values: dict[int, dict[str, Estimate]] = {}
     outcomes: dict[int, dict[str, bytes]] = {}
     for row in connection.execute(select(metric_values).join(measurements).where(of_study)):
@@ -81,6 +85,20 @@ def measurements_of(connection: Connection, study_id: int) -> Measured:
         )
         for row in found
     }
+
+
+def n_kept_of(connection: Connection, study_id: int, number: int, kind: MeasurementKind) -> NDArray[np.int64] | None:
+    """Read how many patches each layer of a trial kept of each image; see ``Store.n_kept``."""
+    of_trial = (trials.c.study_id == study_id, trials.c.number == number)
+    earlier = connection.execute(select(trials.c.duplicate_of).where(*of_trial)).scalar_one_or_none()
+    query = (
+        select(measurements.c.n_kept, measurements.c.n_images)
+        .join(trials, measurements.c.trial_id == trials.c.id)
+        .where(trials.c.study_id == study_id, trials.c.number == (number if earlier is None else earlier))
+        .where(measurements.c.kind == kind, measurements.c.n_kept.is_not(None))
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else unpack_counts(row.n_kept, row.n_images)
 
 
 def study_of(row: Row[Any]) -> StudyRecord:
@@ -108,7 +126,7 @@ def trial_of(row: Row[Any], measured: Measured, ids: Mapping[int, int]) -> Trial
         source = ids[values["duplicate_of"]]
     state = values["state"] = TrialState(values["state"])
     is_complete = state is TrialState.COMPLETE
-    is_measured = is_complete or state is TrialState.STOPPED
+    is_measured = is_complete or state in (TrialState.STOPPED, TrialState.INFEASIBLE)
     return TrialRecord(
         **values,
         measurement=measured.get((source, MeasurementKind.SEARCH)) if is_measured else None,

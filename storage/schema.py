@@ -126,6 +126,7 @@ measurements = Table(
     Column("gflops", Float, nullable=False),
     Column("macs", BigInteger, nullable=False),
     Column("tokens_per_block", JSON, nullable=False),
+    Column("n_kept", LargeBinary),  # patches of each image that each layer kept, where the image decides; packed
     Column("seconds", Float, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "study_id", "kind"),

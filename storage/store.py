@@ -8,6 +8,8 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -155,17 +157,28 @@ class Store:
         worker: str | None,
         *,
         lost_to: int | None = None,
+        gflops: float | None = None,
+        is_infeasible: bool = False,
     ) -> None:
-        """Complete a trial with its measurement; ``None`` for a duplicate, which shares an earlier one's.
+        """Complete a trial with its measurement.
 
-        A trial that lost its race against trial ``lost_to`` is stopped instead, with what was measured until then.
+        Args:
+            study_id: the study.
+            number: the trial.
+            measurement: ``None`` for a duplicate, which shares an earlier one's.
+            worker: who measured it.
+            lost_to: the trial against which it lost its race; it is then stopped instead, with what was measured.
+            gflops: what it costs, where only measuring told.
+            is_infeasible: whether that is over the budget; the trial is then no complete one.
 
         Raises:
             StudyOwned: the trial is finished already, by another driver.
         """
-        state = TrialState.COMPLETE if lost_to is None else TrialState.STOPPED
+        state = TrialState.INFEASIBLE if is_infeasible else TrialState.COMPLETE
+        state = state if lost_to is None else TrialState.STOPPED
+        measured = {} if gflops is None else {"gflops": gflops}
         with self._driving(study_id) as connection:
-            self._finish(connection, study_id, number, state=state, rival=lost_to, worker=worker)
+            self._finish(connection, study_id, number, state=state, rival=lost_to, worker=worker, **measured)
             if measurement is not None:
                 rows.insert_measurement(connection, study_id, number, MeasurementKind.SEARCH, measurement)
 
@@ -226,6 +239,14 @@ class Store:
         """Give the dense model's measurement on the search or the confirm images, if there is one."""
         with self._reading() as connection:
             return rows.measurements_of(connection, study_id).get((None, kind))
+
+    def n_kept(self, study_id: int, number: int, kind: MeasurementKind) -> NDArray[np.int64] | None:
+        """Give how many patches each layer kept of each image: (n_images, n_layers).
+
+        ``None`` where no image decides that, or the trial was not measured on such images.
+        """
+        with self._reading() as connection:
+            return rows.n_kept_of(connection, study_id, number, kind)
 
     # The lease
 

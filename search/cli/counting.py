@@ -50,9 +50,14 @@ def flops(
     arguments = {name: value for name, value in sizes.items() if value is not None}
     architecture = load_model(model, random_weights=True, arguments=arguments).architecture
     dense = dense_cost(architecture)
-    cost = dense if config is None else read_layout(config).cost(architecture)
+    layout = None if config is None else read_layout(config)
+    cost = dense if layout is None else layout.cost(architecture)
     result: dict[str, Any] = {"model": model, "dense_gflops": dense.gflops} | _as_json(cost)
     lines = []
+    if layout is not None and layout.cost_is_measured:
+        least = layout.least_cost(architecture).gflops
+        result["least_gflops"] = least
+        lines.append(f"that is the most: the image decides how many tokens stay, at {least:.6g} GFLOPs or more")
     if config is None:
         settings = space_settings(options)
         space = parse_space(settings["method"], settings["preset"], settings["space"])

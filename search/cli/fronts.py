@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dashboard.words import comparison_line, layout_line, measurement_line, with_interval
+from dashboard.words import comparison_line, gflops_text, layout_line, measurement_line, with_interval
 from objectives.metrics import METRICS, Measurement
 from search.cli.options import db_option, json_option
 from search.cli.output import print_json, print_table
@@ -18,7 +18,7 @@ from storage.export import measurement_values, table_of, write_text
 from storage.remembered import DENSE, RememberedStudy
 from storage.results import estimate_of
 
-__all__ = ["front", "front_as_json", "print_front", "trial_as_json"]
+__all__ = ["front", "front_as_json", "infeasible_line", "print_front", "trial_as_json"]
 
 
 @click.command(short_help="Print a study's Pareto front; draw it, or write it as CSV.")
@@ -72,6 +72,7 @@ def trial_as_json(trial: TrialRecord) -> dict[str, Any]:
         "trial": trial.number,
         "state": trial.state.value,
         "gflops": trial.gflops,
+        "is_over_budget": trial.state is TrialState.INFEASIBLE,
         "overhead_gflops": trial.overhead_gflops,
         "measured": _values(trial.measurement),
         "confirmed": _values(trial.confirmation),
@@ -85,13 +86,16 @@ def trial_as_json(trial: TrialRecord) -> dict[str, Any]:
 def print_front(study: RememberedStudy, *, by_method: bool = False) -> None:
     """Print a study's front, or each method's, and its best layout against the dense model."""
     record, trials = study.record, study.front()
+    infeasible = infeasible_line(study.trials())
     if not trials:
-        click.echo(f"{record.name} has no complete trial yet")
+        click.echo(f"{record.name} has no complete trial yet" + (f"; {infeasible}" if infeasible else ""))
         return
     if by_method:
         _print_fronts(study)
     else:
         _print_trials(record, trials, with_method=len(record.methods) > 1)
+    if infeasible:
+        click.echo(infeasible)
     for kind in MeasurementKind:
         dense = study.dense(kind)
         if dense is not None:
@@ -101,6 +105,12 @@ def print_front(study: RememberedStudy, *, by_method: bool = False) -> None:
     comparison, kind = study.compare(best.number, DENSE)
     unseen = "unseen" if kind is MeasurementKind.CONFIRM else "search"
     click.echo(f"best: trial {best.number} against dense, {unseen} images: {comparison_line(comparison)}")
+
+
+def infeasible_line(trials: Sequence[TrialRecord]) -> str | None:
+    """Say how many trials were measured to be over the budget; ``None`` for none."""
+    n = sum(trial.state is TrialState.INFEASIBLE for trial in trials)
+    return f"{n} more were measured to be over the budget" if n else None
 
 
 def _print_fronts(study: RememberedStudy) -> None:
@@ -120,16 +130,21 @@ def _print_fronts(study: RememberedStudy) -> None:
 def _print_trials(record: StudyRecord, trials: Sequence[TrialRecord], *, with_method: bool = False) -> None:
     label = METRICS[record.metric].label
     confirmed = any(trial.confirmation is not None for trial in trials)
+    remeasured = any(trial.confirmation and trial.confirmation.measured_gflops for trial in trials)
     rows = []
     for trial in trials:
-        row = [str(trial.number), f"{trial.gflops:.4g}", f"{trial.gflops / record.dense_gflops:.1%}"]
+        row = [str(trial.number), gflops_text(trial.gflops, trial.measurement)]
+        if remeasured:
+            row.append("-" if trial.confirmation is None else gflops_text(trial.gflops, trial.confirmation))
+        row.append(f"{trial.gflops / record.dense_gflops:.1%}")
         row.append(with_interval(estimate_of(trial.measurement, record.metric)))
         if confirmed:
             row.append(with_interval(estimate_of(trial.confirmation, record.metric)))
         if with_method:
             row.append(trial.method)
         rows.append([*row, layout_line(trial.config)])
-    headers = ["trial", "GFLOPs", "of dense", f"{label}, search", *([f"{label}, unseen"] if confirmed else [])]
+    costs = ["GFLOPs, search", "GFLOPs, unseen"] if remeasured else ["GFLOPs"]
+    headers = ["trial", *costs, "of dense", f"{label}, search", *([f"{label}, unseen"] if confirmed else [])]
     print_table(rows, [*headers, *(["method"] if with_method else []), "layout"])
 
 

@@ -12,7 +12,7 @@ from dashboard.words import comparison_line, measurement_line
 from search.cli.fronts import trial_as_json
 from search.cli.options import db_option, json_option
 from search.cli.output import print_json, print_table
-from spaces import InvalidInput, parse_layout
+from spaces import Architecture, InvalidInput, PruningConfig, parse_layout
 from storage import MeasurementKind, Store, StudyRecord, TrialRecord, TrialState
 from storage.remembered import DENSE, RememberedStudy
 
@@ -119,6 +119,11 @@ def _print_trial(study: RememberedStudy, trial: TrialRecord) -> None:
     )
     if trial.duplicate_of is not None:
         click.echo(f"equal in effect to trial {trial.duplicate_of}, whose measurement it shares")
+    if trial.state is TrialState.INFEASIBLE:
+        click.echo(
+            f"measured to be over the budget of {record.budget_high_gflops:.4g} GFLOPs, within which the whole "
+            "interval must lie: never best, on a front or confirmed"
+        )
     if trial.rival is not None:
         click.echo(
             f"stopped when it had lost its race against trial {trial.rival}: what follows is of the images until then, "
@@ -132,13 +137,25 @@ def _print_trial(study: RememberedStudy, trial: TrialRecord) -> None:
     for which, measurement in (("search", trial.measurement), ("unseen", trial.confirmation)):
         if measurement is not None:
             click.echo(f"{which} images: {measurement_line(measurement, record.metric)}")
-    tokens = parse_layout(trial.config).cost(architecture).tokens_per_block
-    widest = max(tokens)
-    click.echo("\ntokens that enter each block:")
-    for number, count in enumerate(tokens, start=1):
-        click.echo(f"  {number:3d} {count:5d} {'█' * round(40 * count / widest)}")
+    _print_tokens(parse_layout(trial.config), trial, architecture)
     click.echo("")
     print_table([[name, value] for name, value in trial.config.items()], ["layout", ""])
+
+
+def _print_tokens(layout: PruningConfig, trial: TrialRecord, architecture: Architecture) -> None:
+    tokens: tuple[float, ...] = layout.cost(architecture).tokens_per_block
+    about = "tokens that enter each block"
+    if layout.cost_is_measured:
+        least, most = layout.least_cost(architecture).gflops, layout.cost(architecture).gflops
+        click.echo(f"the image decides how many tokens stay, at {least:.4g} to {most:.4g} GFLOPs")
+        if trial.measurement is None:
+            about += " at most"
+        else:
+            tokens, about = trial.measurement.tokens_per_block, f"{about}, on average"
+    widest = max(tokens)
+    click.echo(f"\n{about}:")
+    for number, count in enumerate(tokens, start=1):
+        click.echo(f"  {number:3d} {round(count):5d} {'█' * round(40 * count / widest)}")
 
 
 @click.command(short_help="Compare two trials image by image.")

@@ -50,7 +50,9 @@ class ProgressLine:
     def _line(self, progress: Progress) -> str:
         n_proposed = progress.n_proposed
         drawn = "" if not n_proposed else f" ({1 - progress.n_over_budget / n_proposed:.0%} as drawn)"
-        parts = [f"trials {progress.n_finished}/{progress.n_trials}", f"feasible 100%{drawn}"]
+        n_measured = progress.n_finished - progress.n_failed
+        feasible = 1 - progress.n_infeasible / max(1, n_measured)
+        parts = [f"trials {progress.n_finished}/{progress.n_trials}", f"feasible {feasible:.0%}{drawn}"]
         if progress.best is not None:
             measurement = progress.best[1]
             best = with_interval(estimate_of(measurement, self._metric))

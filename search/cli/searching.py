@@ -100,7 +100,8 @@ __all__ = ["resume", "search"]
 def search(**options: Any) -> None:
     """Search token-pruning layouts for a model under a hard GFLOPs budget.
 
-    Every candidate's cost is known before it is measured, and none over the budget is. Each is measured on the same
+    Every candidate's cost is known before it is measured, and none over the budget is; where the images decide what a
+    layout costs (ats), measuring tells, and none over the budget is a result. Each is measured on the same
     images; what lies on the front is then measured again on images that the search never saw, and the best layout is
     exported. Ctrl-C stops cleanly; resume goes on.
 
@@ -187,12 +188,14 @@ def _go_on(study: Any, execution: Execution, output: Path, *, n_trials: int | No
             )
     finally:
         line.close()
+    over = f"{progress.n_infeasible} measured to be over the budget, " if progress.n_infeasible else ""
     say(
-        f"{progress.n_complete} measured on all images, {progress.n_stopped} stopped when they had lost their race "
-        f"({progress.spared_share:.0%} of the images spared), {progress.n_failed} failed; {progress.n_duplicates} were "
-        f"known from an equal candidate; {missed_budget(record, progress.n_over_budget)}; "
+        f"{progress.n_complete} measured on all images, {over}{progress.n_stopped} stopped when they had lost their "
+        f"race ({progress.spared_share:.0%} of the images spared), {progress.n_failed} failed; "
+        f"{progress.n_duplicates} were known from an equal candidate; {missed_budget(record, progress.n_over_budget)}; "
         f"the driver's own share of the time was {progress.overhead_share:.1%}"
     )
+    study.best()  # without one there is nothing to confirm, and it says so
     if record.provenance.confirm_list_hash is not None:
         say("confirming the front on unseen images")
         with results_alone_on_stdout():

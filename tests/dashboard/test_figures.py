@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from dashboard import draw_front, front_data, front_page
-from storage import MeasurementKind, Store, StudyState
+from storage import MeasurementKind, Store, StudyState, TrialState
 from storage.rows import StudyRecord
 from tests.storage.records import measurement, new_study
 from tests.storage.test_results import TRIALS, trial
@@ -49,6 +49,15 @@ def test_the_picture_shows_every_point_with_its_interval(data):
     assert [number for (number,) in front.customdata] == [0, 1, 3]
     assert list(traces["front, unseen images"].y) == [70.0]
     assert list(traces["dense model"].y) == [95.0]
+
+
+def test_what_is_over_the_budget_is_greyed_and_counted():
+    over = [replace(TRIALS[3], number=7, state=TrialState.INFEASIBLE, gflops=3.4)]
+    data = front_data(record(), [*TRIALS, *over], None)
+    assert [point.number for point in data.infeasible] == [7]
+    assert 7 not in {point.number for point in data.front + data.others}
+    (trace,) = (trace for trace in draw_front(data).data if trace.name == "over the budget (1)")
+    assert list(trace.x) == [3.4]
 
 
 def test_the_budget_is_drawn_at_each_of_its_ends(data):

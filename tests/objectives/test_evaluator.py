@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from objectives.evaluator import CostsDisagree, Evaluator, NonFiniteOutputs
+from objectives.evaluator import Evaluator, NonFiniteOutputs
+from objectives.image_costs import CostsDisagree
 from objectives.images import PreparedImages
 from objectives.statistics import unpack
 from pruning import pruned, read_architecture

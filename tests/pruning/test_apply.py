@@ -12,6 +12,7 @@ from pruning import prune, pruned, read_architecture
 from pruning.reduction import Keep, Merge
 from spaces import (
     METHODS,
+    Ats,
     AttentionRank,
     Bat,
     CLSTopK,
@@ -35,6 +36,7 @@ LAYOUTS = {
     "tome, by tokens": ToMe(r=(0, 5, 2), metric_feature="x", prop_attn=False),
     "random_drop": RandomDrop(after=(2,), keep_rate=(0.5,)),
     "bat": Bat(inside=(1, 3), keep_rate=(0.7, 0.6), c_num=2, p=2),
+    "ats": Ats(in_attention=(1, 3), k=(17, 10)),
 }
 IDENTITIES = {
     # Every block gives its tokens away and takes them all back.
@@ -44,8 +46,9 @@ IDENTITIES = {
     "tome": ToMe(r=0),
     "random_drop": RandomDrop(after=(1, 2, 3), keep_rate=(1.0,) * 3),
     "bat": Bat(inside=(1, 2, 3), keep_rate=(1.0,) * 3),
+    "ats": Ats(in_attention=(), k=17),  # a layer drops tokens whatever its K: see tests/pruning/test_ats.py
 }
-NEED_CLASS_TOKEN = {"cls_topk", "bat"}
+NEED_CLASS_TOKEN = {"cls_topk", "bat", "ats"}
 
 
 @pytest.fixture(params=TINY_MODELS)
@@ -137,7 +140,7 @@ def test_an_error_inside_restores_the_model_too():
     assert torch.equal(model(images), dense)
 
 
-@pytest.mark.parametrize("method", LAYOUTS)
+@pytest.mark.parametrize("method", [name for name, layout in LAYOUTS.items() if not layout.cost_is_measured])
 def test_the_blocks_see_the_tokens_that_the_closed_form_counts(model, method):
     config = LAYOUTS[method]
     if is_refused(model, config):

@@ -13,6 +13,7 @@ from objectives.cost import count_macs
 from pruning import pruned, read_architecture
 from pruning.reduction import Keep
 from spaces import (
+    Ats,
     AttentionRank,
     Bat,
     CLSTopK,
@@ -92,6 +93,29 @@ def test_closed_form_fvcore_and_dispatcher_count_the_same(made, layout):
         assert count_macs(model, images) == expected
     with pruned(unfused(model), layout):
         assert fvcore_macs(model, images) == expected
+
+
+@pytest.mark.parametrize("made", MODELS.values(), ids=MODELS)
+def test_an_image_alone_costs_what_the_closed_form_says_of_the_tokens_that_it_kept(made):
+    model = unfused(made())
+    architecture = read_architecture(model)
+    layout = Ats(in_attention=(1, 2, 4), k=(17, 12, 9))
+    if not architecture.has_class_token:
+        with pytest.raises(UnsupportedModel, match="no class token"):
+            layout.cost(architecture)
+        return
+    for seed in range(3):
+        images = torch.randn(1, architecture.in_channels, *architecture.image_size, generator=seeded(seed))
+        with pruned(model, layout) as pruning:
+            counted = count_macs(model, images)
+            n_kept = [int(pruning.n_kept[block]) for block in layout.in_attention]
+            assert fvcore_macs(model, images) == counted
+        assert counted == layout.cost_of_image(architecture, n_kept).macs
+        assert layout.least_cost(architecture).macs <= counted <= layout.cost(architecture).macs
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 class HalfGoes:

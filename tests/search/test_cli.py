@@ -76,6 +76,38 @@ def test_one_command_searches_confirms_and_exports(searched, place):
     assert layout.method == "zero_tprune"
 
 
+def test_a_cost_that_only_measuring_tells_is_shown_with_its_interval(place, tmp_path):
+    code, out, err = run(*searching(place, tmp_path, "--method", "ats", "--set", "spread=0.05:2:log", "--no-race"))
+    assert code == 0, err
+    n_over = int(re.search(r"measured on all images, (\d+) measured to be over the budget", err).group(1))
+    assert 0 < n_over < 8
+    assert f"feasible {1 - n_over / 8:.0%}" in err
+    assert re.search(r"GFLOPs, search +GFLOPs, unseen", out)
+    assert re.search(r"0\.000\d+ \[0\.000\d+, 0\.000\d+\]", out)
+    assert f"{n_over} more were measured to be over the budget" in out
+
+    trials = json.loads(run("show", "small", "--json", *db(tmp_path))[1])["trials"]
+    assert trials["infeasible"] == n_over
+    assert f"{n_over} infeasible" in run("status", "small", *db(tmp_path))[1]
+    numbers = [json.loads(run("show", "small", number, "--json", *db(tmp_path))[1]) for number in range(8)]
+    over = next(each for each in numbers if each["state"] == "infeasible")
+    assert over["is_over_budget"]
+    assert over["measured"]["gflops_interval"][1] > over["measured"]["gflops"] == over["gflops"]
+    shown = run("show", "small", over["trial"], *db(tmp_path))[1]
+    assert "measured to be over the budget of" in shown
+    assert "the image decides how many tokens stay, at" in shown
+    assert "tokens that enter each block, on average:" in shown
+
+    csv = run("front", "small", "--csv", tmp_path / "front.csv", "--html", tmp_path / "front.html", *db(tmp_path))
+    assert csv[0] == 0
+    head, row, *_ = (tmp_path / "front.csv").read_text().splitlines()
+    assert head.startswith("trial,gflops,gflops_low,gflops_high,top1,")
+    assert all(float(value) > 0 for value in row.split(",")[1:4])
+    assert f"over the budget ({n_over})" in (tmp_path / "front.html").read_text()
+    counted = run("flops", place.model, "--config", tmp_path / "small.json")[1]
+    assert "that is the most: the image decides how many tokens stay" in counted
+
+
 def test_results_go_to_stdout_and_progress_to_stderr(searched):
     _, out, err = searched
     assert "trials 8/8 · feasible 100%" in err

@@ -8,6 +8,7 @@ import sys
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -16,6 +17,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
+from objectives.metrics import pack_counts
 from spaces import InvalidInput
 from storage import MeasurementKind, Store, StudyOwned, StudyState, TrialState
 from storage.database import SCHEMA_VERSION, DatabaseError, NoDatabase, upgrade
@@ -231,6 +233,25 @@ def test_a_stopped_trial_keeps_what_it_was_measured_on_and_its_rival(store, stud
         store.finish_trial(study.id, 1, measurement(30), "worker")
 
 
+def test_a_trial_over_the_budget_is_finished_with_what_it_was_measured_to_cost(store, study):
+    found = replace(measurement(35), n_kept=pack_counts(np.array([[120, 60]] * 40)))
+    for number, earlier in ((0, None), (1, 0)):
+        store.add_trial(study.id, new_trial(number, gflops=4.0, duplicate_of=earlier))
+    store.finish_trial(study.id, 0, found, "worker", gflops=3.2, is_infeasible=True)
+    store.finish_trial(study.id, 1, None, None, gflops=3.2, is_infeasible=True)
+    for trial in store.trials(study.id):
+        assert (trial.state, trial.gflops, trial.measurement) == (TrialState.INFEASIBLE, 3.2, found)
+        assert trial.state.is_finished
+        assert store.n_kept(study.id, trial.number, MeasurementKind.SEARCH).tolist() == [[120, 60]] * 40
+        assert store.n_kept(study.id, trial.number, MeasurementKind.CONFIRM) is None
+
+
+def test_where_no_image_decides_there_are_no_counts(store, study):
+    store.add_trial(study.id, new_trial(0))
+    store.finish_trial(study.id, 0, measurement(30), "worker")
+    assert store.n_kept(study.id, 0, MeasurementKind.SEARCH) is None
+
+
 def test_the_migrations_make_the_tables_that_the_program_knows(store, engine):
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
@@ -257,6 +278,23 @@ def test_tables_of_the_first_version_are_brought_up_to_date_and_go_on_as_they_di
         assert trial.measurement.precision == "float32"
         settings = opened.study(study.name).spec["settings"]
         assert (settings["race_error"], settings["precision"], settings["budget_by"]) == (None, "float32", "repair")
+
+
+def test_tables_from_before_measured_costs_are_brought_up_to_date(store, study, url, engine):
+    for number in range(2):
+        store.add_trial(study.id, new_trial(number))
+        store.finish_trial(study.id, number, measurement(30), "worker", is_infeasible=number == 1)
+    config = Config()
+    config.set_main_option("script_location", "storage/migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0002")
+        assert "n_kept" not in {column["name"] for column in inspect(connection).get_columns("measurements")}
+    upgrade(url)
+    with Store(url) as opened:
+        assert [trial.state for trial in opened.trials(study.id)] == [TrialState.COMPLETE, TrialState.FAILED]
+        assert opened.trial(study.id, 0).measurement == measurement(30)
+        assert opened.n_kept(study.id, 0, MeasurementKind.SEARCH) is None
 
 
 def test_tables_of_another_version_are_refused(store, url, engine):
