@@ -82,11 +82,11 @@ def table_of(trials: Sequence[TrialRecord], metric: str) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     of_metric = [metric, f"{metric}_low", f"{metric}_high", "n_images"]
-    of_cost = ["gflops", "gflops_low", "gflops_high"]
-    head = ["trial", *of_cost, *of_metric, *(f"confirmed_{name}" for name in of_metric + of_cost)]
-    writer.writerow([*head, "method", "digest", "config"])
+    head = ["trial", "gflops", *of_metric, *(f"confirmed_{name}" for name in of_metric)]
+    of_cost = ["gflops_low", "gflops_high", "confirmed_gflops", "confirmed_gflops_low", "confirmed_gflops_high"]
+    writer.writerow([*head, *of_cost, "method", "digest", "config"])
     for trial in trials:
-        row: list[Any] = [trial.number, trial.gflops, *(_interval(trial.measurement) or [None] * 2)]
+        row: list[Any] = [trial.number, trial.gflops]
         for measurement in (trial.measurement, trial.confirmation):
             estimate = estimate_of(measurement, metric)
             if measurement is None or estimate is None:
@@ -94,7 +94,7 @@ def table_of(trials: Sequence[TrialRecord], metric: str) -> str:
             else:
                 row += [estimate.value, estimate.low, estimate.high, measurement.n_images]
         cost = None if trial.confirmation is None else trial.confirmation.gflops
-        row += [cost, *(_interval(trial.confirmation) or [None] * 2)]
+        row += [*(_interval(trial.measurement) or [None] * 2), cost, *(_interval(trial.confirmation) or [None] * 2)]
         writer.writerow([*row, trial.method, trial.digest, json.dumps(dict(trial.config), sort_keys=True)])
     return out.getvalue()
 

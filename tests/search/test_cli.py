@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -98,11 +99,12 @@ def test_a_cost_that_only_measuring_tells_is_shown_with_its_interval(place, tmp_
     assert "the image decides how many tokens stay, at" in shown
     assert "tokens that enter each block, on average:" in shown
 
-    csv = run("front", "small", "--csv", tmp_path / "front.csv", "--html", tmp_path / "front.html", *db(tmp_path))
-    assert csv[0] == 0
-    head, row, *_ = (tmp_path / "front.csv").read_text().splitlines()
-    assert head.startswith("trial,gflops,gflops_low,gflops_high,top1,")
-    assert all(float(value) > 0 for value in row.split(",")[1:4])
+    files = ["--csv", tmp_path / "front.csv", "--html", tmp_path / "front.html"]
+    assert run("front", "small", *files, *db(tmp_path))[0] == 0
+    with (tmp_path / "front.csv").open() as file:
+        row = next(csv.DictReader(file))
+    assert 0 < float(row["gflops_low"]) < float(row["gflops"]) < float(row["gflops_high"])
+    assert float(row["confirmed_gflops_low"]) < float(row["confirmed_gflops"])
     assert f"over the budget ({n_over})" in (tmp_path / "front.html").read_text()
     counted = run("flops", place.model, "--config", tmp_path / "small.json")[1]
     assert "that is the most: the image decides how many tokens stay" in counted
