@@ -60,7 +60,7 @@ def _moment(connection: Connection) -> datetime:
     return now()
 
 
-def take(connection: Connection, study_id: int, owner: str, seconds: float) -> None:
+def take(connection: Connection, study_id: int, owner: str, seconds: float, *, take_over: bool = False) -> None:
     """Take a study for one driver.
 
     Args:
@@ -68,6 +68,7 @@ def take(connection: Connection, study_id: int, owner: str, seconds: float) -> N
         study_id: the study.
         owner: ``new_owner()``'s name.
         seconds: how long the lease lives unless renewed.
+        take_over: from whoever holds it, alive or not; what that one writes afterwards is refused.
 
     Raises:
         StudyOwned: another driver holds it and is alive, as far as can be known.
@@ -77,11 +78,11 @@ def take(connection: Connection, study_id: int, owner: str, seconds: float) -> N
         select(studies.c.name, studies.c.lease_owner, studies.c.lease_until).where(studies.c.id == study_id)
     ).one()
     holder = row.lease_owner
-    if holder not in (None, owner) and row.lease_until > moment and not is_gone(holder):
+    if holder not in (None, owner) and row.lease_until > moment and not (take_over or is_gone(holder)):
         left = (row.lease_until - moment).total_seconds()
         raise StudyOwned(
-            f"the study {row.name!r} is being driven by {holder}: stop that one, or wait {left:.0f} s in case it is "
-            f"gone"
+            f"the study {row.name!r} is being driven by {holder}: stop that one, or, in case it is gone, wait "
+            f"{left:.0f} s or take over at once with --take-over"
         )
     # Whoever else looked at the same moment must not take it too.
     unchanged = or_(

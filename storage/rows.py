@@ -16,7 +16,15 @@ from storage.lease import is_gone
 from storage.records import MeasurementKind, Provenance, StudyRecord, StudyState, TrialRecord, TrialState
 from storage.schema import measurements, metric_values, now, trials
 
-__all__ = ["Measured", "insert_measurement", "measurements_of", "n_kept_of", "study_of", "trial_of"]
+__all__ = [
+    "Measured",
+    "has_measurement",
+    "insert_measurement",
+    "measurements_of",
+    "n_kept_of",
+    "study_of",
+    "trial_of",
+]
 
 Measured = Mapping[tuple[int | None, MeasurementKind], Measurement]
 
@@ -25,11 +33,7 @@ def insert_measurement(
     connection: Connection, study_id: int, number: int | None, kind: MeasurementKind, measurement: Measurement
 ) -> None:
     """Write a measurement of a trial, or of the dense model where ``number`` is ``None``, with all its values."""
-    trial_id = None
-    if number is not None:
-        trial_id = connection.execute(
-            select(trials.c.id).where(trials.c.study_id == study_id, trials.c.number == number)
-        ).scalar_one()
+    trial_id = None if number is None else _trial_id(connection, study_id, number)
     measurement_id = connection.execute(
         insert(measurements)
         .values(
@@ -58,6 +62,22 @@ def insert_measurement(
         for name, estimate in measurement.values.items()
     ]
     connection.execute(insert(metric_values), values)
+
+
+def has_measurement(connection: Connection, study_id: int, number: int | None, kind: MeasurementKind) -> bool:
+    """Say whether a trial, or the dense model where ``number`` is ``None``, was measured on such images."""
+    trial_id = None if number is None else _trial_id(connection, study_id, number)
+    query = select(measurements.c.id).where(
+        measurements.c.study_id == study_id,
+        measurements.c.kind == kind,
+        measurements.c.trial_id.is_not_distinct_from(trial_id),
+    )
+    return connection.execute(query).first() is not None
+
+
+def _trial_id(connection: Connection, study_id: int, number: int) -> int:
+    query = select(trials.c.id).where(trials.c.study_id == study_id, trials.c.number == number)
+    return int(connection.execute(query).scalar_one())
 
 
 def measurements_of(connection: Connection, study_id: int) -> Measured:

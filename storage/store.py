@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from types import TracebackType
@@ -11,13 +11,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
 from objectives.metrics import Measurement
 from spaces.errors import InvalidInput
-from storage import lease, rows
-from storage.database import WRITES, DatabaseError, open_engine, shown
-from storage.lease import StudyOwned
+from storage import lease, rows, transitions
+from storage.database import WRITES, open_engine, shown
+from storage.patience import Patience, may_be_done, patiently, told_plainly
 from storage.records import MeasurementKind, NewStudy, NewTrial, StudyRecord, StudyState, TrialRecord, TrialState
 from storage.schema import now, studies, trials
 
@@ -30,6 +30,9 @@ class Store:
     """Everything prunefront remembers, in one SQL database.
 
     Reads give records; every write is one transaction. Only a driver writes; any number may read beside it.
+
+    Attributes:
+        patience: how long to wait for a database that is away; by default not at all.
     """
 
     def __init__(self, url: str, *, create: bool = False) -> None:
@@ -40,6 +43,7 @@ class Store:
             create: make it where there is none.
         """
         self.url = shown(url)
+        self.patience = Patience()
         self._held: dict[int, str] = {}  # studies whose lease was taken here, and as whom
         self._engine = open_engine(url, create=create)
         self._writer = self._engine.execution_options(**{WRITES: True})
@@ -84,6 +88,7 @@ class Store:
             f"another --study name"
         )
 
+    @patiently
     def study(self, name: str) -> StudyRecord:
         """Find a study by its name.
 
@@ -103,25 +108,31 @@ class Store:
         with self._reading() as connection:
             return [rows.study_of(row) for row in connection.execute(select(studies).order_by(studies.c.id.desc()))]
 
+    @patiently
     def count_trials(self, study_id: int) -> dict[TrialState, int]:
         """Count a study's trials by their state."""
         query = select(trials.c.state, func.count()).where(trials.c.study_id == study_id).group_by(trials.c.state)
         with self._reading() as connection:
             return {TrialState(state): count for state, count in connection.execute(query)}
 
+    @patiently
     def set_study_state(self, study_id: int, state: StudyState, error: str | None = None) -> None:
         """Move a study along in its life."""
         self._update_study(study_id, state=state, error=error)
 
+    @patiently
     def set_n_trials(self, study_id: int, n_trials: int) -> None:
         """Change how many trials are asked for."""
         self._update_study(study_id, n_trials=n_trials)
 
     # Trials
 
+    @patiently
     def add_trial(self, study_id: int, trial: NewTrial, study_attrs: Mapping[str, Any] | None = None) -> None:
         """Add a proposed trial, together with what its sampler now keeps about the study."""
         with self._driving(study_id) as connection:
+            if may_be_done() and transitions.state_of(connection, study_id, trial.number) is not None:
+                return
             connection.execute(
                 insert(trials).values(
                     study_id=study_id, state=TrialState.WAITING, attempts=0, created_at=now(), **vars(trial)
@@ -132,6 +143,7 @@ class Store:
                     update(studies).where(studies.c.id == study_id).values(sampler_attrs=dict(study_attrs))
                 )
 
+    @patiently
     def start_trial(self, study_id: int, number: int) -> None:
         """Mark a trial as handed to a worker.
 
@@ -139,7 +151,7 @@ class Store:
             StudyOwned: it does not wait any more: another driver has it.
         """
         with self._driving(study_id) as connection:
-            self._move(
+            transitions.move(
                 connection,
                 study_id,
                 number,
@@ -149,6 +161,7 @@ class Store:
                 attempts=trials.c.attempts + 1,
             )
 
+    @patiently
     def finish_trial(
         self,
         study_id: int,
@@ -178,10 +191,13 @@ class Store:
         state = state if lost_to is None else TrialState.STOPPED
         measured = {} if gflops is None else {"gflops": gflops}
         with self._driving(study_id) as connection:
-            self._finish(connection, study_id, number, state=state, rival=lost_to, worker=worker, **measured)
-            if measurement is not None:
+            is_new = transitions.finish(
+                connection, study_id, number, state=state, rival=lost_to, worker=worker, **measured
+            )
+            if is_new and measurement is not None:
                 rows.insert_measurement(connection, study_id, number, MeasurementKind.SEARCH, measurement)
 
+    @patiently
     def fail_trial(self, study_id: int, number: int, error: str, traceback: str, worker: str | None) -> None:
         """Record that a trial could not be measured, and why.
 
@@ -189,10 +205,21 @@ class Store:
             StudyOwned: the trial is finished already, by another driver.
         """
         with self._driving(study_id) as connection:
-            self._finish(
+            transitions.finish(
                 connection, study_id, number, state=TrialState.FAILED, error=error, traceback=traceback, worker=worker
             )
 
+    @patiently
+    def requeue_trial(self, study_id: int, number: int) -> None:
+        """Put a trial whose worker is gone back to waiting.
+
+        Raises:
+            StudyOwned: it does not run any more: another driver has it.
+        """
+        with self._driving(study_id) as connection:
+            transitions.move(connection, study_id, number, (TrialState.RUNNING,), state=TrialState.WAITING)
+
+    @patiently
     def requeue_running(self, study_id: int) -> int:
         """Put the trials that no worker has any more back to waiting, and count them."""
         query = (
@@ -203,6 +230,7 @@ class Store:
         with self._driving(study_id) as connection:
             return connection.execute(query).rowcount
 
+    @patiently
     def trials(self, study_id: int) -> list[TrialRecord]:
         """List a study's trials in the order in which they were proposed."""
         with self._reading() as connection:
@@ -228,18 +256,23 @@ class Store:
 
     # Measurements outside the search
 
+    @patiently
     def add_measurement(
         self, study_id: int, number: int | None, kind: MeasurementKind, measurement: Measurement
     ) -> None:
         """Keep a measurement of a trial, or of the dense model where ``number`` is ``None``."""
         with self._driving(study_id) as connection:
+            if may_be_done() and rows.has_measurement(connection, study_id, number, kind):
+                return
             rows.insert_measurement(connection, study_id, number, kind, measurement)
 
+    @patiently
     def dense(self, study_id: int, kind: MeasurementKind) -> Measurement | None:
         """Give the dense model's measurement on the search or the confirm images, if there is one."""
         with self._reading() as connection:
             return rows.measurements_of(connection, study_id).get((None, kind))
 
+    @patiently
     def n_kept(self, study_id: int, number: int, kind: MeasurementKind) -> NDArray[np.int64] | None:
         """Give how many patches each layer kept of each image: (n_images, n_layers).
 
@@ -250,13 +283,13 @@ class Store:
 
     # The lease
 
-    def take_lease(self, study_id: int, owner: str, seconds: float) -> None:
+    def take_lease(self, study_id: int, owner: str, seconds: float, *, take_over: bool = False) -> None:
         """Take a study for one driver; see ``storage.lease.take``.
 
         From then on every change of the study made here is refused once another driver has taken it.
         """
         with self._writing() as connection:
-            lease.take(connection, study_id, owner, seconds)
+            lease.take(connection, study_id, owner, seconds, take_over=take_over)
         self._held[study_id] = owner
 
     def renew_lease(self, study_id: int, owner: str, seconds: float) -> None:
@@ -274,7 +307,7 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with _told_plainly(self.url), self._writer.begin() as connection:
+        with told_plainly(self.url), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
@@ -287,36 +320,9 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
-        with _told_plainly(self.url), self._reader.connect() as connection:
+        with told_plainly(self.url), self._reader.connect() as connection:
             yield connection
-
-    def _finish(self, connection: Connection, study_id: int, number: int, **values: Any) -> None:
-        unfinished = (TrialState.WAITING, TrialState.RUNNING)
-        self._move(connection, study_id, number, unfinished, finished_at=now(), **values)
-
-    def _move(
-        self, connection: Connection, study_id: int, number: int, states: Sequence[TrialState], **values: Any
-    ) -> None:
-        """Change a trial that is in one of these states."""
-        moved = connection.execute(
-            update(trials)
-            .where(trials.c.study_id == study_id, trials.c.number == number, trials.c.state.in_(states))
-            .values(**values)
-        )
-        if moved.rowcount != 1:
-            raise StudyOwned(f"trial {number} is no longer {' or '.join(states)}: another driver has its study")
 
     def _update_study(self, study_id: int, **values: Any) -> None:
         with self._driving(study_id) as connection:
             connection.execute(update(studies).where(studies.c.id == study_id).values(**values))
-
-
-@contextmanager
-def _told_plainly(url: str) -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError:
-        raise
-    except SQLAlchemyError as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        raise DatabaseError(f"cannot use {url}: {reason}") from error

@@ -182,6 +182,18 @@ def test_a_driver_of_this_machine_that_has_ended_holds_nothing(store, study):
     store.take_lease(study.id, new_owner(), 60)
 
 
+def test_a_study_can_be_taken_over_from_a_driver_that_seems_alive(store, study):
+    store.add_trial(study.id, new_trial(0))
+    store.take_lease(study.id, "elsewhere:1:abcd", 3600)
+    with Store(store.url) as second:
+        with pytest.raises(StudyOwned, match="take over at once with --take-over"):
+            second.take_lease(study.id, mine := new_owner(), 60)
+        second.take_lease(study.id, mine, 60, take_over=True)
+        assert second.study("first").owner == mine
+        with pytest.raises(StudyOwned, match="another driver has taken"):
+            store.finish_trial(study.id, 0, measurement(30), "late")
+
+
 def test_of_a_driver_on_another_machine_only_the_lease_is_known(store, study):
     store.take_lease(study.id, "elsewhere:1:abcd", 3600)
     with pytest.raises(StudyOwned, match="elsewhere:1:abcd"):
