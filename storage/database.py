@@ -20,6 +20,7 @@ __all__ = [
     "WRITES",
     "DatabaseError",
     "NoDatabase",
+    "holds_studies",
     "open_engine",
     "require_creatable",
     "shown",
@@ -57,6 +58,18 @@ def open_engine(url: str, *, create: bool) -> Engine:
     with _disposed_of_on_error(engine, url):
         _check_version(engine, shown(url), create)
     return engine
+
+
+def holds_studies(url: str) -> bool:
+    """Say whether a database has prunefront's tables, of whatever version; one that is not there has none."""
+    try:
+        engine = _engine_of(url, create=False)
+    except NoDatabase:
+        return False
+    with _disposed_of_on_error(engine, url), engine.connect() as connection:
+        found = "metric_values" in inspect(connection).get_table_names()
+    engine.dispose()
+    return found
 
 
 def upgrade(url: str) -> tuple[str, str]:
@@ -170,6 +183,8 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        return
     # A writer takes its lock at once and waits for it: one that began by reading could not wait any more.
     mode = "IMMEDIATE" if connection.get_execution_options().get(WRITES) else "DEFERRED"
     connection.exec_driver_sql(f"BEGIN {mode}")

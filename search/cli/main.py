@@ -29,6 +29,7 @@ _VERBS = {
     "flops": "search.cli.counting",
     "methods": "search.cli.methods",
     "models": "search.cli.models",
+    "db": "search.cli.database",
     "doctor": "search.cli.doctor",
 }
 

@@ -63,3 +63,15 @@ def measurement(n_right: int, *, n_images: int = N_IMAGES, image_list_hash: str 
         tokens_per_block=(197, 120),
         seconds=1.5,
     )
+
+
+def true_trial(number: int, *, like: int | None = None, **changes) -> NewTrial:
+    """Make a trial whose digest and cost are its layout's; ``like`` gives it the layout of another number."""
+    hundreds, rest = divmod(number if like is None else like, 100)
+    config = ZeroTPrune(after=(3, 6), keep_rate=((60.5 + rest) / 196, 0.5 - hundreds / 10))
+    values = {
+        "config": config.model_dump(mode="json"),
+        "digest": config.digest(DEIT_SMALL),
+        "gflops": config.cost(DEIT_SMALL).gflops,
+    }
+    return new_trial(number, **(values | changes))
