@@ -24,7 +24,7 @@ from objectives.statistics import pack, proportion_pct
 from search import Study
 from search.executors import Outcome
 from search.loop import SearchLoop
-from search.progress import Progress
+from search.progress import Audience, Progress
 from search.racing import Race
 from search.sampler import Sampler
 from spaces import PruningConfig, dense_cost
@@ -135,7 +135,7 @@ def drive(sampler: str, budget: str, n_trials: int) -> list[tuple[int, float]]:
             ),
             bench.problem,
             Formula(study),
-            on_progress=note,
+            audience=Audience(on_progress=note),
         ).run()
         study.close()
     return moments

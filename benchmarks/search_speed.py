@@ -246,6 +246,7 @@ def _settings(seed: int, options: argparse.Namespace, n_confirm: int = 0) -> Sea
 
 def _workers(bench: Workbench, configs: list[PruningConfig], threads: int) -> tuple[float, float]:
     """Time the candidates in one process with all threads, and on as many Ray workers with one each."""
+    from search.cluster import Cluster
     from search.workers import RayExecutor
 
     alone = together = 0.0
@@ -253,9 +254,17 @@ def _workers(bench: Workbench, configs: list[PruningConfig], threads: int) -> tu
     evaluator = bench.evaluator(bench.search_images)
     _, reference = evaluator.measure_dense()
     executor = RayExecutor(
-        bench.loaded, n_workers=threads, device="cpu", batch_size=_PLAIN_BATCH, threads=1, cache_bytes=0
+        bench.loaded,
+        Cluster.reach(Execution(), n_workers=threads, threads=1, on_gpus=False),
+        most_workers=threads,
+        device="cpu",
+        batch_size=_PLAIN_BATCH,
+        threads=1,
+        cache_bytes=0,
     )
     executor.hold(bench.search_images, reference)
+    while executor.n_workers < threads:
+        executor.next_outcome(1.0)
     _measured_by(executor, configs[:threads])  # so that the workers have the model
     for first in range(0, len(configs), 2 * threads):
         some = configs[first : first + 2 * threads]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,7 +26,7 @@ from pruning.backbones.families import family_of
 from pruning.backbones.family import Tokens
 from pruning.models import LoadedModel
 from pruning.preprocessing import Preprocessing
-from spaces import PrunefrontError, PruningConfig, dense_cost
+from spaces import Architecture, PrunefrontError, PruningConfig, dense_cost
 
 __all__ = ["DenseReference", "Evaluator", "Hits", "NonFiniteOutputs"]
 
@@ -122,6 +123,11 @@ class Evaluator:
         )
 
     @property
+    def architecture(self) -> Architecture:
+        """The model's dimensions."""
+        return self._architecture
+
+    @property
     def kept_depths(self) -> tuple[int, ...]:
         """The numbers of executed blocks after which the dense model's tokens are kept."""
         return self._prefix.depths
@@ -153,6 +159,19 @@ class Evaluator:
         logits = torch.tensor(reference.logits)
         self._reference = _Reference(logits, logits.argmax(dim=1).numpy())
 
+    def with_smaller_batches(self) -> Evaluator:
+        """Make an evaluator of the same images in batches of half the size, which keeps no tokens of the dense model.
+
+        Those kept here are let go of, to make room.
+        """
+        self._prefix.forget()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        smaller = copy(self)
+        smaller.batch_size = max(1, self.batch_size // 2)
+        smaller._prefix = DensePrefix(prefix_bytes(self._architecture, len(self.images)), 0)
+        return smaller
+
     def measure(self, config: PruningConfig, stop: Callable[[Hits], bool] | None = None) -> Measurement:
         """Measure one layout on all images, or on the first batches until it is told to stop.
 
@@ -171,16 +190,39 @@ class Evaluator:
             NonFiniteOutputs: some outputs are NaN or infinite.
             CostsDisagree: what ran is not what the closed form says.
         """
+        steps = self.measuring(config)
+        try:
+            hits = next(steps)
+            while True:
+                hits = steps.send(stop is not None and stop(hits))
+        except StopIteration as done:
+            measurement: Measurement = done.value
+            return measurement
+
+    def measuring(self, config: PruningConfig) -> Generator[Hits, bool, Measurement]:
+        """Measure one layout batch by batch, at the caller's pace; see ``measure``.
+
+        The model is pruned until the generator has ended or was closed.
+
+        Yields:
+            After each batch but the last the outcomes of all images so far, by metric. It is sent whether that is
+            enough.
+        """
         costs = costs_of(config, self._architecture)
-        started, said, chosen = time.perf_counter(), [], np.empty(0, dtype=np.int64)
+        started, seconds = time.perf_counter(), 0.0
+        said, chosen = [], np.empty(0, dtype=np.int64)
         with closing(self._run(config)) as batches:
             for logits, ran in batches:
                 costs.take(ran)
                 said.append(logits)
                 chosen = np.concatenate((chosen, logits.argmax(dim=1).numpy()))
-                if stop is not None and len(chosen) < len(self.images) and stop(self._hits(chosen)):
-                    break
-        seconds = time.perf_counter() - started
+                if len(chosen) < len(self.images):
+                    seconds += time.perf_counter() - started
+                    is_enough = yield self._hits(chosen)
+                    started = time.perf_counter()
+                    if is_enough:
+                        break
+        seconds += time.perf_counter() - started
         if len(chosen) == len(self.images):
             self._require_counted(config)
         return self._measurement(torch.cat(said), costs.in_all(), seconds)

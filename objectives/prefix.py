@@ -54,6 +54,10 @@ class DensePrefix:
             wanted = most_useful(self._asked, self._n_room)
             self._kept = {depth: self._kept.get(depth, {}) for depth in wanted}
 
+    def forget(self) -> None:
+        """Let go of all tokens; they are kept anew as they are asked for."""
+        self._kept = {depth: {} for depth in self._kept}
+
     def tokens(
         self, batch: int, n_dense: int, embed: Callable[[], Tokens], run: Callable[[Tokens, int, int], Tokens]
     ) -> Tokens:

@@ -14,7 +14,7 @@ from spaces.errors import describe_problems
 from spaces.methods import flat_settings, method_names
 from spaces.problem import BudgetBy
 
-__all__ = ["SAMPLERS", "DataSettings", "Execution", "MeasuringSettings", "ModelSettings", "SearchSettings"]
+__all__ = ["SAMPLERS", "DataSettings", "Execution", "MeasuringSettings", "ModelSettings", "SearchSettings", "n_shares"]
 
 SAMPLERS = ("random", "tpe", "nsga2", "gp")
 _LEAST_LOOK_AHEAD = 4
@@ -180,11 +180,29 @@ class Execution(_Settings):
 
     Attributes:
         executor: ``ray`` actors, or ``local``: in this process, for tests and tiny runs.
-        n_workers: by default one for each of this machine's cores or devices.
+        n_workers: by default one for each of this machine's cores or devices; of a cluster's, and of those that join
+            it later, as many as the look-ahead keeps busy.
+        ray_address: of a running Ray cluster to join, ``auto`` for this machine's; by default Ray is started here.
+        cpus_per_worker: what a worker takes of Ray's CPUs; by default one for each of its threads.
+        gpus_per_worker: what a worker takes of Ray's GPUs, on ``cuda``; by default a whole one.
+        n_retries: how often a candidate is measured again whose worker died under it.
         cache_gb: memory of each worker for the dense model's tokens after each block, from which layouts start; by
             default a quarter of the machine's, shared among the workers, or of each GPU's.
     """
 
     executor: Literal["ray", "local"] = "ray"
     n_workers: Positive | None = None
+    ray_address: str | None = None
+    cpus_per_worker: Annotated[float, Field(gt=0)] | None = None
+    gpus_per_worker: Annotated[float, Field(gt=0)] = 1.0
+    n_retries: Annotated[int, Field(ge=0)] = 2
     cache_gb: Annotated[float, Field(ge=0)] | None = None
+
+
+def n_shares(n_devices: float, each: float) -> int:
+    """Count the workers that devices have room for, of which each takes a share, or several; none spans two by halves.
+
+    >>> n_shares(2, 0.4), n_shares(8, 1), n_shares(7, 2)
+    (4, 8, 3)
+    """
+    return int(n_devices) * int(1 / each + 1e-9) if each < 1 else int(n_devices / each)

@@ -6,13 +6,14 @@ import os
 import socket
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 
 from objectives.evaluator import DenseReference, Evaluator
 from objectives.images import PreparedImages
+from objectives.memory import is_out_of_memory
 from objectives.metrics import Measurement, Precision
 from search.racing import Race
 from spaces import PruningConfig
@@ -26,6 +27,8 @@ class Outcome:
 
     Attributes:
         lost_to: the trial against which the candidate lost its race, before it had seen all images.
+        is_lost: the worker died under the candidate, as ``error`` says, which may fare better with another one.
+        remark: what went wrong on the way and was mended.
     """
 
     number: int
@@ -34,6 +37,8 @@ class Outcome:
     lost_to: int | None = None
     error: str | None = None
     traceback: str = field(default="", repr=False)
+    is_lost: bool = False
+    remark: str | None = None
 
 
 class Executor(Protocol):
@@ -65,15 +70,49 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def measure_safely(evaluator: Evaluator, number: int, config: PruningConfig, race: Race | None) -> Outcome:
-    """Measure a candidate; whatever goes wrong becomes its outcome, not this process's end."""
+def measure_safely(
+    evaluator: Evaluator, number: int, config: PruningConfig, race: Race | None, *, is_cramped: bool = False
+) -> Outcome:
+    """Measure a candidate; whatever goes wrong becomes its outcome, not this process's end.
+
+    Where the memory does not suffice it is measured once more, in batches of half the size.
+
+    Args:
+        evaluator: measures it.
+        number: of its trial.
+        config: its layout.
+        race: whom it has to beat.
+        is_cramped: whether the memory is known not to suffice: a worker died of it.
+    """
+    whole_batches = None if is_cramped else _measured(evaluator, number, config, race)
+    # Only here, where no exception holds the tensors of the first attempt any more, is there room for a second.
+    if whole_batches is not None and not whole_batches.is_out_of_memory:
+        return whole_batches.outcome
+    if evaluator.batch_size == 1:
+        error = "out of memory with one image at a time"
+        return Outcome(number, worker_name(), error=error) if whole_batches is None else whole_batches.outcome
+    smaller = evaluator.with_smaller_batches()
+    remark = f"out of memory in batches of {evaluator.batch_size} images, measured in batches of {smaller.batch_size}"
+    return replace(_measured(smaller, number, config, race).outcome, remark=remark)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    outcome: Outcome
+    is_out_of_memory: bool = False
+
+
+def _measured(evaluator: Evaluator, number: int, config: PruningConfig, race: Race | None) -> _Attempt:
     try:
         measurement = evaluator.measure(config, None if race is None else race.is_lost)
         is_stopped = measurement.n_images < len(evaluator.images)
-        return Outcome(number, worker_name(), measurement, lost_to=race.rival if race and is_stopped else None)
+        return _Attempt(
+            Outcome(number, worker_name(), measurement, lost_to=race.rival if race and is_stopped else None)
+        )
     except Exception as error:  # a candidate may fail in ways that only its model knows
         line = " ".join(f"{type(error).__name__}: {error}".split())
-        return Outcome(number, worker_name(), error=line, traceback=traceback.format_exc())
+        outcome = Outcome(number, worker_name(), error=line, traceback=traceback.format_exc())
+        return _Attempt(outcome, is_out_of_memory(error))
 
 
 class LocalExecutor:

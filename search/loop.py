@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from objectives.metrics import Measurement
 from search.executors import Executor, Outcome
 from search.feasibility import overrun
 from search.interruption import Interrupted
-from search.progress import Progress
+from search.progress import Audience, Progress
 from search.racing import Rivals
 from search.sampler import Asked, Sampler, Told
 from spaces import Problem, PrunefrontError, PruningConfig, parse_layout
@@ -42,9 +43,9 @@ class SearchLoop:
         problem: Problem,
         executor: Executor,
         *,
+        n_retries: int = 2,
         check_lease: Callable[[], None] = lambda: None,
-        on_progress: Callable[[Progress], None] = lambda _: None,
-        stop_requested: Callable[[], bool] = lambda: False,
+        audience: Audience | None = None,
     ) -> None:
         self._store, self._study, self._sampler = store, study, sampler
         self._problem, self._executor = problem, executor
@@ -52,7 +53,10 @@ class SearchLoop:
         self._rivals: Rivals | None = None
         if race_error is not None:
             self._rivals = Rivals(study.metric, race_error, is_front=problem.budget.is_range)
-        self._check_lease, self._on_progress, self._stop_requested = check_lease, on_progress, stop_requested
+        self._n_retries, self._check_lease = n_retries, check_lease
+        self._audience = audience or Audience()
+        self._configs: dict[int, PruningConfig] = {}  # of what is out at workers
+        self._n_lost: Counter[int] = Counter()  # how often a trial's worker died under it
         self._outcomes: list[Told | None] = []  # by trial number; None until it is finished
         self._gflops: list[float] = []
         self._first_of: dict[str, int] = {}  # digest -> the trial that measures it
@@ -70,11 +74,11 @@ class SearchLoop:
             PrunefrontError: candidates fail one after another, or the study was taken by another driver.
         """
         self._restore()
-        self._on_progress(self.progress)
+        self._audience.on_progress(self.progress)
         while self.progress.n_finished < self._study.n_trials:
             self._ask_what_may_be_asked()
             self._hand_out()
-            if self._stop_requested():
+            if self._audience.stop_requested():
                 self._store.requeue_running(self._study.id)
                 raise Interrupted(
                     f"stopped with {self.progress.n_finished} of {self._study.n_trials} trials finished; go on with "
@@ -86,7 +90,7 @@ class SearchLoop:
             if outcome is not None:
                 self._hand_out()  # the worker that is free now need not wait for what follows
                 self._record(outcome)
-                self._on_progress(self.progress)
+                self._audience.on_progress(self.progress)
         return self.progress
 
     def _ask_what_may_be_asked(self) -> None:
@@ -144,6 +148,7 @@ class SearchLoop:
             # Those told before the trial was drawn, and no others: so its race, too, does not depend on the workers.
             told = number - self._study.look_ahead + 1
             race = None if self._rivals is None else self._rivals.race(self._least_gflops(config), before=told)
+            self._configs[number] = config
             self._executor.submit(number, config, race)
 
     def _take_in(self, trial: NewTrial) -> None:
@@ -159,6 +164,15 @@ class SearchLoop:
 
     def _record(self, outcome: Outcome) -> None:
         number, measurement = outcome.number, outcome.measurement
+        config = self._configs.pop(number)
+        if outcome.is_lost:
+            self._n_lost[number] += 1
+            if self._n_lost[number] <= self._n_retries:
+                self._retry(number, config, outcome)
+                return
+            outcome = replace(outcome, error=f"its worker died {self._n_lost[number]} times: {outcome.error}")
+        if outcome.remark is not None:
+            self._audience.say(f"trial {number}: {outcome.remark}")
         with self._timed("recording"):
             if measurement is not None:
                 self._store.finish_trial(
@@ -180,6 +194,13 @@ class SearchLoop:
             raise PrunefrontError(
                 f"{self._failures_in_a_row} candidates failed one after another, the last with: {outcome.error}"
             )
+
+    def _retry(self, number: int, config: PruningConfig, outcome: Outcome) -> None:
+        self._audience.say(f"trial {number} is measured again, since its worker died: {outcome.error}")
+        with self._timed("recording"):
+            self._store.requeue_trial(self._study.id, number)
+        heapq.heappush(self._waiting, (number, config))
+        self.progress.n_retried += 1
 
     def _finish_duplicate(self, number: int, earlier: int) -> None:
         outcome = self._outcomes[earlier]

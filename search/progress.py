@@ -1,13 +1,14 @@
-"""How far a search is."""
+"""How far a search is, and who wants to know."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from objectives.metrics import Measurement
 
-__all__ = ["Progress"]
+__all__ = ["Audience", "Progress"]
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Progress:
         n_stopped: measured on some of them, until their race was lost, or known from an equal candidate.
         n_duplicates: of these three, the ones known from an equal candidate.
         n_failed: not measurable.
+        n_retried: measured again, since a worker died under them.
         n_proposed: draws made.
         n_over_budget: of those, the ones that missed the budget; they were brought onto it, or drawn again.
         n_images_seen: images that candidates were measured on.
@@ -35,6 +37,7 @@ class Progress:
     n_stopped: int = 0
     n_duplicates: int = 0
     n_failed: int = 0
+    n_retried: int = 0
     n_proposed: int = 0
     n_over_budget: int = 0
     n_images_seen: int = 0
@@ -57,3 +60,18 @@ class Progress:
         """The driver's own share of the time: everything but waiting for workers."""
         total = sum(self.seconds.values())
         return 0.0 if total == 0 else 1 - self.seconds["waiting"] / total
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Whoever waits for a search.
+
+    Attributes:
+        on_progress: is told after each trial.
+        stop_requested: is asked between trials whether to stop cleanly.
+        say: is told, line by line, what goes wrong on the way and is mended.
+    """
+
+    on_progress: Callable[[Progress], None] = lambda _: None
+    stop_requested: Callable[[], bool] = lambda: False
+    say: Callable[[str], None] = lambda _: None

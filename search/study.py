@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
 from objectives.evaluator import DenseReference
 from search.config import Execution, SearchSettings
+from search.confirmation import measured_again
 from search.creation import create
 from search.executors import Executor
 from search.interruption import Interrupted
 from search.lease_keeper import LeaseKeeper
 from search.loop import SearchLoop
-from search.progress import Progress
+from search.progress import Audience, Progress
 from search.provenance import versions
 from search.sampler import Sampler
 from search.workbench import Workbench, load
-from spaces import METHODS, InvalidInput, PrunefrontError, parse_layout
+from spaces import METHODS, InvalidInput, PrunefrontError
 from storage import MeasurementKind, Store, StudyOwned, StudyRecord, StudyState, TrialRecord, TrialState
+from storage.database import DatabaseError
+from storage.patience import Patience
 from storage.remembered import DEFAULT_DB, RememberedStudy
 
 __all__ = ["Study"]
 
-_WAIT_S = 0.5
+_PATIENCE_S = 3600.0  # with a database that is away
 
 
 class Study(RememberedStudy):
@@ -127,6 +130,8 @@ class Study(RememberedStudy):
         execution: Execution | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
         stop_requested: Callable[[], bool] = lambda: False,
+        say: Callable[[str], None] = lambda _: None,
+        take_over: bool = False,
     ) -> Progress:
         """Measure candidates until all trials asked for are finished; go on where an earlier run ended.
 
@@ -135,31 +140,43 @@ class Study(RememberedStudy):
             execution: where to run.
             on_progress: is told after each trial.
             stop_requested: is asked between trials whether to stop cleanly.
+            say: is told, line by line, what goes wrong on the way and is mended: a worker that is lost, a database
+                that is away.
+            take_over: the study from a driver that still holds it.
 
         Raises:
             Interrupted: it was stopped; every finished trial is kept.
             StudyOwned: another driver holds the study.
             PrunefrontError: whatever else keeps the search from going on.
         """
-        with LeaseKeeper(self._store, self._id) as lease:
+        audience = Audience(on_progress, stop_requested, say)
+        execution = execution or Execution()
+        with LeaseKeeper(self._store, self._id, take_over=take_over) as lease, self._patient(audience):
             # What a person has to mend comes first, and leaves the study in the state it is in.
             bench = self._workbench()
-            bench.n_workers(execution or Execution())
+            bench.n_workers(execution)
             if n_trials is not None:
                 self._ask_for(n_trials)
+            n_retries = execution.n_retries
             if self._n_finished() == self.record.n_trials:  # no worker need start
                 with self._state_kept(), closing(bench.start(Execution(executor="local"))) as idle:
-                    return self._loop(bench, idle, lease, on_progress, stop_requested).run()
-            with self._state_kept(), self._workers(execution) as executor:
+                    return self._loop(idle, lease, audience, n_retries).run()
+            with self._state_kept(), self._workers(execution, say) as executor:
                 executor.hold(bench.search_images, self._reference, precision=bench.settings.settled_precision)
                 if self._reference is None:
                     _, self._reference = executor.measure_dense()
-                return self._loop(bench, executor, lease, on_progress, stop_requested).run()
+                return self._loop(executor, lease, audience, n_retries).run()
 
-    def confirm(self, numbers: Sequence[int] | None = None, *, execution: Execution | None = None) -> list[TrialRecord]:
+    def confirm(
+        self,
+        numbers: Sequence[int] | None = None,
+        *,
+        execution: Execution | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> list[TrialRecord]:
         """Measure trials again on images that the search never saw; by default the front's.
 
-        Only these numbers are free of the luck by which a winner was chosen.
+        Only these numbers are free of the luck by which a winner was chosen. ``say`` is told as by ``run``.
 
         Returns:
             The trials, confirmed.
@@ -177,9 +194,20 @@ class Study(RememberedStudy):
             raise InvalidInput(f"the study {self._name!r} keeps no images to confirm on: search with --confirm-images")
         _require_unchanged(self._name, "confirm images", images.list_hash, self.record.provenance.confirm_list_hash)
         if any(trial.confirmation is None for trial in trials):
-            with LeaseKeeper(self._store, self._id) as lease, self._workers(execution) as executor:
+            execution = execution or Execution()
+            with (
+                LeaseKeeper(self._store, self._id) as lease,
+                self._patient(Audience(say=say)),
+                self._workers(execution, say) as executor,
+            ):
                 executor.hold(images)
-                self._confirm(self._unconfirmed(trials), executor, lease)
+                measurement, _ = executor.measure_dense()
+                if self.dense(MeasurementKind.CONFIRM) is None:
+                    self._store.add_measurement(self._id, None, MeasurementKind.CONFIRM, measurement)
+                for number, measurement in measured_again(
+                    self._unconfirmed(trials), executor, execution.n_retries, check_lease=lease.check, say=say
+                ):
+                    self._store.add_measurement(self._id, number, MeasurementKind.CONFIRM, measurement)
         return [self.trial(trial.number) for trial in trials]
 
     # Inside
@@ -203,32 +231,26 @@ class Study(RememberedStudy):
             self._bench = bench
         return self._bench
 
-    def _loop(
-        self,
-        bench: Workbench,
-        executor: Executor,
-        lease: LeaseKeeper,
-        on_progress: Callable[[Progress], None],
-        stop_requested: Callable[[], bool],
-    ) -> SearchLoop:
-        record = self.record
+    def _loop(self, executor: Executor, lease: LeaseKeeper, audience: Audience, n_retries: int) -> SearchLoop:
+        bench, record = self._workbench(), self.record
+        sampler = Sampler(
+            record.sampler,
+            bench.problem.parameters(),
+            seed=record.seed,
+            is_front=bench.problem.budget.is_range,
+            learns_from_rejected=bench.problem.budget_by == "constraint",
+            learns_from_infeasible=any(METHODS[method][0].cost_is_measured for method in record.methods),
+            openings=bench.problem.openings(),
+        )
         return SearchLoop(
             self._store,
             record,
-            Sampler(
-                record.sampler,
-                bench.problem.parameters(),
-                seed=record.seed,
-                is_front=bench.problem.budget.is_range,
-                learns_from_rejected=bench.problem.budget_by == "constraint",
-                learns_from_infeasible=any(METHODS[method][0].cost_is_measured for method in record.methods),
-                openings=bench.problem.openings(),
-            ),
+            sampler,
             bench.problem,
             executor,
+            n_retries=n_retries,
             check_lease=lease.check,
-            on_progress=on_progress,
-            stop_requested=stop_requested,
+            audience=audience,
         )
 
     def _unconfirmed(self, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -236,29 +258,10 @@ class Study(RememberedStudy):
         numbers = dict.fromkeys(trial.number if trial.duplicate_of is None else trial.duplicate_of for trial in trials)
         return [trial for trial in map(self.trial, numbers) if trial.confirmation is None]
 
-    def _confirm(self, trials: Sequence[TrialRecord], executor: Executor, lease: LeaseKeeper) -> None:
-        measurement, _ = executor.measure_dense()
-        if self.dense(MeasurementKind.CONFIRM) is None:
-            self._store.add_measurement(self._id, None, MeasurementKind.CONFIRM, measurement)
-        waiting = list(trials)
-        n_left = len(waiting)
-        while n_left:
-            while waiting and executor.has_room():
-                trial = waiting.pop(0)
-                executor.submit(trial.number, parse_layout(trial.config))
-            lease.check()
-            outcome = executor.next_outcome(_WAIT_S)
-            if outcome is None:
-                continue
-            if outcome.measurement is None:
-                raise PrunefrontError(f"trial {outcome.number} could not be confirmed: {outcome.error}")
-            self._store.add_measurement(self._id, outcome.number, MeasurementKind.CONFIRM, outcome.measurement)
-            n_left -= 1
-
     @contextmanager
-    def _workers(self, execution: Execution | None) -> Iterator[Executor]:
+    def _workers(self, execution: Execution, say: Callable[[str], None]) -> Iterator[Executor]:
         if self._executor is None:
-            self._executor = self._workbench().start(execution or Execution())
+            self._executor = self._workbench().start(execution, say)
         try:
             yield self._executor
         except BaseException:
@@ -266,6 +269,14 @@ class Study(RememberedStudy):
             raise
         if not self._keeps_workers:
             self._close_workers()
+
+    @contextmanager
+    def _patient(self, audience: Audience) -> Iterator[None]:
+        self._store.patience = Patience(_PATIENCE_S, say=audience.say, stop_requested=audience.stop_requested)
+        try:
+            yield
+        finally:
+            self._store.patience = Patience()
 
     def _close_workers(self) -> None:
         if self._executor is not None:
@@ -280,14 +291,18 @@ class Study(RememberedStudy):
         except StudyOwned:
             raise  # the study is another driver's now, and its state too
         except (Interrupted, KeyboardInterrupt):
-            self._store.requeue_running(self._id)
-            self._store.set_study_state(self._id, StudyState.INTERRUPTED)
+            self._leave(StudyState.INTERRUPTED)
             raise
         except Exception as error:
-            self._store.requeue_running(self._id)
-            self._store.set_study_state(self._id, StudyState.FAILED, " ".join(str(error).split()))
+            self._leave(StudyState.FAILED, " ".join(str(error).split()))
             raise
         self._store.set_study_state(self._id, StudyState.FINISHED)
+
+    def _leave(self, state: StudyState, error: str | None = None) -> None:
+        # Where the database itself is what failed, the rows stay as they are; resume knows what to make of them.
+        with suppress(DatabaseError):
+            self._store.requeue_running(self._id)
+            self._store.set_study_state(self._id, state, error)
 
 
 def _require_unchanged(study: str, what: str, now: str, then: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -15,7 +15,7 @@ from objectives.images import ImageSource, ListedImage, PreparedImages, prepare,
 from objectives.metrics import METRICS, Precision
 from objectives.prefix import prefix_bytes
 from pruning.models import LoadedModel, load_model
-from search.config import DataSettings, Execution, ModelSettings, SearchSettings
+from search.config import DataSettings, Execution, ModelSettings, SearchSettings, n_shares
 from search.executors import Executor, LocalExecutor
 from spaces import Architecture, Budget, InvalidInput, Problem, dense_cost, parse_space
 from spaces.methods import method_names
@@ -70,18 +70,23 @@ class Workbench:
             fewer_will_do=data.n_confirm is None,
         )[0]
 
-    def start(self, execution: Execution) -> Executor:
-        """Start the workers."""
+    def start(self, execution: Execution, say: Callable[[str], None] = lambda _: None) -> Executor:
+        """Start the workers; ``say`` is told of those that come and go."""
         settings = self.settings
         if execution.executor == "local":
             return LocalExecutor(
                 partial(self.evaluator, cache_bytes=self.cache_bytes(execution)), threads=settings.threads
             )
-        from search.workers import RayExecutor  # Ray takes half a second to import
+        n_workers = self.n_workers(execution)
+        from search.cluster import Cluster  # Ray takes half a second to import
+        from search.workers import RayExecutor
 
+        on_gpus = settings.device == "cuda"
         return RayExecutor(
             self.loaded,
-            n_workers=self.n_workers(execution),
+            Cluster.reach(execution, n_workers=n_workers, threads=settings.threads, on_gpus=on_gpus),
+            most_workers=n_workers,
+            say=say,
             device=settings.device,
             batch_size=settings.settled_batch_size,
             threads=settings.threads,
@@ -89,34 +94,43 @@ class Workbench:
         )
 
     def n_workers(self, execution: Execution) -> int:
-        """Give the number of workers: as asked, or one for each core's worth of threads or each device.
+        """Give the number of workers: as asked, or as many as the machine has room for.
+
+        Of a cluster whose nodes come and go it is the most there may be: as asked, or what the look-ahead keeps busy.
 
         Raises:
-            InvalidInput: more than the look-ahead could ever keep busy.
+            InvalidInput: more than the look-ahead could ever keep busy, or than there are GPUs for.
         """
-        settings = self.settings
-        n, look_ahead = execution.n_workers, settings.settled_look_ahead
-        if n is not None and settings.device == "cuda" and n > torch.cuda.device_count():
-            raise InvalidInput(
-                f"each worker takes a GPU of its own, {n} are asked for, but there are "
-                f"{torch.cuda.device_count()}: set --workers"
-            )
-        if n is None:
-            if settings.device == "cuda":
-                return min(torch.cuda.device_count(), look_ahead)
-            return max(1, min((os.cpu_count() or 1) // settings.threads, look_ahead))
-        if n > look_ahead:
+        n, look_ahead = execution.n_workers, self.settings.settled_look_ahead
+        if n is not None and n > look_ahead:
             raise InvalidInput(f"{n} workers cannot be kept busy by a look-ahead of {look_ahead}: set --look-ahead")
-        return n
+        if execution.ray_address is not None:
+            return n or look_ahead
+        n_room = self._n_room(execution)
+        if n is not None and self.settings.device == "cuda" and n > n_room:
+            raise InvalidInput(
+                f"each worker takes {execution.gpus_per_worker:g} of a GPU, {n} are asked for, but there is room for "
+                f"{n_room}: set --workers, or --gpus-per-worker"
+            )
+        return max(1, min(n_room, look_ahead)) if n is None else n
+
+    def _n_room(self, execution: Execution) -> int:
+        """Count the workers that this machine has room for."""
+        if self.settings.device == "cuda":
+            return n_shares(torch.cuda.device_count(), execution.gpus_per_worker)
+        return n_shares(os.cpu_count() or 1, execution.cpus_per_worker or self.settings.threads)
 
     def cache_bytes(self, execution: Execution) -> int:
         """Give the memory of each worker for the dense model's tokens, from which layouts start."""
         if execution.cache_gb is not None:
             return int(execution.cache_gb * 1e9)
         if self.settings.device == "cuda":
-            return torch.cuda.get_device_properties(0).total_memory // _CACHE_SHARE
+            memory: int = torch.cuda.get_device_properties(0).total_memory
+            return int(memory * min(1.0, execution.gpus_per_worker)) // _CACHE_SHARE
         machine: int = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return machine // (_CACHE_SHARE * self.n_workers(execution))
+        # Of a cluster the other nodes are taken to be like this one.
+        n_here = self.n_workers(execution) if execution.ray_address is None else max(1, self._n_room(execution))
+        return machine // (_CACHE_SHARE * n_here)
 
     def cache_finding(self, execution: Execution) -> str | None:
         """Say how little of the dense model's tokens a worker can keep; ``None`` where it keeps all it will need."""

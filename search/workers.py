@@ -1,138 +1,117 @@
-"""Measure candidates on Ray actors. The only module that imports Ray."""
+"""Measure candidates on Ray actors, on this machine or on a cluster whose nodes come and go."""
 
 from __future__ import annotations
 
-import logging
-import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import torch
-
-from objectives.evaluator import DenseReference, Evaluator
+from objectives.evaluator import DenseReference
 from objectives.images import PreparedImages
 from objectives.metrics import Measurement, Precision
 from pruning.models import LoadedModel
-from search.allocation import keep_freed_memory
-from search.executors import Outcome, measure_safely
+from search.actor import Actor, Task, pixels_digest
+from search.cluster import Cluster, WorkersLost, one_line, ray
+from search.executors import Outcome
+from search.provenance import versions
 from search.racing import Race
 from spaces import PrunefrontError, PruningConfig
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads it once, when it is imported
+__all__ = ["RayExecutor", "VersionsDiffer", "WorkersLost"]
 
-import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
-
-__all__ = ["RayExecutor", "WorkersLost"]
-
-_N_RETRIES = 2  # of a candidate whose worker died; Ray starts the worker again
 _START_TIMEOUT_S = 600
+_MOST_FAILED_STARTS = 5  # one after another
+_LOOK_EVERY_S = 2.0  # at which nodes there are
+_DECISIVE = ("python", "prunefront", "torch", "timm", "numpy", "pillow")  # whose versions decide a result
+_LOST = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.LocalRayletDiedError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.OutOfMemoryError,
+)
 
-_Shared = list[ray.ObjectRef[LoadedModel]]  # inside a list, or Ray would fetch it for every call
 
-
-class WorkersLost(PrunefrontError):
-    """Ray could not start or keep the workers."""
-
-
-class _Worker:
-    """One process that holds the model and the images."""
-
-    def __init__(self, *, device: str, batch_size: int, threads: int, cache_bytes: int) -> None:
-        torch.set_num_threads(threads)
-        keep_freed_memory()
-        self._device, self._batch_size, self._cache_bytes = device, batch_size, cache_bytes
-        self._evaluator: Evaluator | None = None
-        self._holds: tuple[str, Precision] | None = None
-
-    def measure_dense(
-        self, model: _Shared, images: PreparedImages, precision: Precision
-    ) -> tuple[Measurement, DenseReference]:
-        return self._holding(model, images, precision).measure_dense()
-
-    def measure(
-        self,
-        number: int,
-        config: PruningConfig,
-        race: Race | None,
-        model: _Shared,
-        images: PreparedImages,
-        reference: DenseReference,
-        precision: Precision,
-    ) -> Outcome:
-        evaluator = self._holding(model, images, precision)
-        evaluator.compare_with(reference)
-        return measure_safely(evaluator, number, config, race)
-
-    def _holding(self, model: _Shared, images: PreparedImages, precision: Precision) -> Evaluator:
-        # All it takes comes with every candidate: a worker that had to be started again knows nothing, and must not
-        # need to be told. Images and reference are shared uncopied; the model is fetched when it is needed.
-        if self._evaluator is None or self._holds != (images.list_hash, precision):
-            self._evaluator = Evaluator.of(
-                ray.get(model[0]),
-                images,
-                device=self._device,
-                batch_size=self._batch_size,
-                precision=precision,
-                cache_bytes=self._cache_bytes,
-            )
-            self._holds = images.list_hash, precision
-        return self._evaluator
+class VersionsDiffer(PrunefrontError):
+    """A worker's packages are not the driver's, so its results could not be compared."""
 
 
 class RayExecutor:
-    """Ray actors that hold the model and the images once each, and take the lowest number that waits."""
+    """Ray actors that hold the model and the images once each, and take the lowest number that waits.
+
+    A worker that dies costs the candidate it had, and another one is started where there is room. Nodes that join a
+    cluster get workers within seconds; those that leave take theirs with them.
+    """
 
     def __init__(
-        self, loaded: LoadedModel, *, n_workers: int, device: str, batch_size: int, threads: int, cache_bytes: int
+        self,
+        loaded: LoadedModel,
+        cluster: Cluster,
+        *,
+        most_workers: int,
+        say: Callable[[str], None] = lambda _: None,
+        **worker: Any,
     ) -> None:
-        """Start Ray, unless this process has, and the workers."""
-        self._owns_ray = not ray.is_initialized()
-        if self._owns_ray:
-            _start_ray(n_workers * threads)
-        elif (n_cpus := ray.cluster_resources().get("CPU", 0)) < n_workers * threads:
-            raise WorkersLost(
-                f"{n_workers} workers of {threads} threads need {n_workers * threads} CPUs of Ray, and the Ray that "
-                f"runs here has {n_cpus:g}: ask for fewer workers, or start Ray with more"
-            )
+        """Start the workers.
+
+        Args:
+            loaded: the model.
+            cluster: where they run.
+            most_workers: how many, at most.
+            say: is told of workers that come and go in a cluster.
+            worker: what each is told, see ``search.actor.Actor``.
+        """
+        self._cluster, self._most_workers, self._say = cluster, most_workers, say
         actor = ray.remote(
-            num_cpus=threads, num_gpus=1 if device == "cuda" else 0, max_restarts=-1, max_task_retries=_N_RETRIES
-        )(_Worker)
+            num_cpus=cluster.cpus_per_worker, num_gpus=cluster.gpus_per_worker, max_restarts=0, max_task_retries=0
+        )(Actor)
+        self._new_worker: Callable[[], Any] = lambda: actor.options(scheduling_strategy="SPREAD").remote(**worker)
         self._model = [ray.put(loaded)]
-        self._workers = [
-            actor.remote(device=device, batch_size=batch_size, threads=threads, cache_bytes=cache_bytes)
-            for _ in range(n_workers)
-        ]
-        self._idle = list(self._workers)
+        self._task: Task | None = None
+        self._starting: dict[Any, Any] = {}  # what a new worker will say of itself -> the worker
+        self._idle: list[Any] = []
         self._running: dict[Any, tuple[int, Any]] = {}  # the pending outcome -> number, worker
-        self._images: Any = None
-        self._reference: Any = None
-        self._precision: Precision = "float32"
+        self._cramped: set[int] = set()  # candidates under which a worker ran out of memory and died
+        self._n_failed_starts = 0
+        self._looked_at = time.monotonic()
+        self._fill()
+
+    @property
+    def n_workers(self) -> int:
+        """How many workers measure or are ready to."""
+        return len(self._idle) + len(self._running)
 
     def hold(
         self, images: PreparedImages, reference: DenseReference | None = None, *, precision: Precision = "float32"
     ) -> None:
-        """Put the images into the machine's object store, once for all workers."""
-        self._precision = precision
-        self._images = ray.put(images)
-        self._reference = None if reference is None else ray.put(reference)
+        """Put the images into the object store, from which each node fetches them once for all its workers."""
+        known = None if reference is None else ray.put(reference)
+        self._task = Task(ray.put(images), pixels_digest(images), precision, known)
 
     def measure_dense(self) -> tuple[Measurement, DenseReference]:
-        """Measure the dense model on the first worker.
+        """Measure the dense model on the first worker that is there.
 
         Raises:
             WorkersLost: no worker came up.
+            VersionsDiffer: one came up with other packages than the driver's.
         """
-        done = self._workers[0].measure_dense.remote(self._model, self._images, self._precision)
-        try:
-            measurement, reference = ray.get(done, timeout=_START_TIMEOUT_S)
-        except (RayActorError, GetTimeoutError) as error:
-            raise WorkersLost(f"no Ray worker came up: {_one_line(error)}") from None
-        except RayTaskError as error:
-            if isinstance(error.cause, PrunefrontError):
-                raise error.cause from None
-            raise
-        self._reference = ray.put(reference)
-        return measurement, reference
+        task = self._given()
+        while True:
+            worker = self._first_worker()
+            try:
+                measurement, reference = ray.get(worker.measure_dense.remote(self._model, task))
+            except _LOST as error:
+                self._drop(worker)
+                self._count_failed_start(error)
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, PrunefrontError):
+                    raise error.cause from None
+                raise
+            else:
+                self._task = replace(task, reference=ray.put(reference))
+                return measurement, reference
 
     def has_room(self) -> bool:
         """Say whether a worker is free."""
@@ -141,50 +120,107 @@ class RayExecutor:
     def submit(self, number: int, config: PruningConfig, race: Race | None = None) -> None:
         """Give a candidate to a free worker."""
         worker = self._idle.pop(0)
-        done = worker.measure.remote(number, config, race, self._model, self._images, self._reference, self._precision)
+        done = worker.measure.remote(number, config, race, self._model, self._given(), number in self._cramped)
         self._running[done] = number, worker
 
     def next_outcome(self, timeout_s: float) -> Outcome | None:
-        """Wait for any candidate to be done."""
-        if not self._running:
+        """Wait for any candidate to be done, or a worker to be ready for one."""
+        self._follow_nodes()
+        if not self._running and not self._starting:
             return None
-        ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
+        ready, _ = ray.wait([*self._running, *self._starting], num_returns=1, timeout=timeout_s)
         if not ready:
+            return None
+        if ready[0] in self._starting:
+            self._welcome(ready[0])
             return None
         number, worker = self._running.pop(ready[0])
         try:
             outcome: Outcome = ray.get(ready[0])
-        except RayActorError as error:
-            outcome = Outcome(number, "ray", error=f"its worker died {1 + _N_RETRIES} times: {_one_line(error)}")
-        except RayError as error:
-            line = _one_line(getattr(error, "cause", None) or error)
+        except _LOST as error:
+            self._drop(worker)
+            if isinstance(error, ray.exceptions.OutOfMemoryError) or "OOM" in str(error):
+                self._cramped.add(number)
+            return Outcome(number, "ray", error=one_line(error), is_lost=True)
+        except ray.exceptions.RayError as error:
+            line = one_line(getattr(error, "cause", None) or error)
             outcome = Outcome(number, "ray", error=line, traceback=str(error))
         self._idle.append(worker)
         return outcome
 
     def close(self) -> None:
-        """End Ray if it was started here, and the workers with it; else the workers alone."""
-        if self._owns_ray:
-            ray.shutdown()
+        """End the workers, and Ray if it was started here."""
+        if not self._cluster.is_ours:
+            for worker in [*self._idle, *self._starting.values(), *(worker for _, worker in self._running.values())]:
+                ray.kill(worker)
+        self._cluster.leave()
+
+    def _given(self) -> Task:
+        if self._task is None:
+            raise RuntimeError("hold() must give the images before anything is measured")
+        return self._task
+
+    # Workers that come and go
+
+    def _fill(self) -> None:
+        """Start as many workers as there is room for, and one more than none: an autoscaler adds nodes for it."""
+        n_room = max(1, self._cluster.n_room()) if self._cluster.is_elastic else self._most_workers
+        n_missing = min(self._most_workers, n_room) - self.n_workers - len(self._starting)
+        for _ in range(n_missing):
+            worker = self._new_worker()
+            self._starting[worker.introduce.remote()] = worker
+        for answer in list(self._starting)[: max(0, -n_missing)]:  # of nodes that have left
+            ray.kill(self._starting.pop(answer))
+
+    def _follow_nodes(self) -> None:
+        if self._cluster.is_elastic and time.monotonic() - self._looked_at >= _LOOK_EVERY_S:
+            self._fill()
+            self._looked_at = time.monotonic()
+
+    def _welcome(self, answer: Any) -> None:
+        worker = self._starting.pop(answer)
+        try:
+            name, found = ray.get(answer)
+        except _LOST as error:
+            self._count_failed_start(error)
+            self._fill()
             return
-        for worker in self._workers:
-            ray.kill(worker)
+        mine = versions()
+        differing = [f"{each} {found.get(each)} (here {mine[each]})" for each in _DECISIVE if found[each] != mine[each]]
+        if differing:
+            raise VersionsDiffer(
+                f"the worker {name} has {', '.join(differing)}, so its results could not be compared: install the "
+                "driver's versions on its node"
+            )
+        self._n_failed_starts = 0
+        self._idle.append(worker)
+        if self._cluster.is_elastic:
+            self._say(f"worker {name} has joined, {self.n_workers} in all")
 
+    def _first_worker(self) -> Any:
+        until = time.monotonic() + _START_TIMEOUT_S
+        if self._cluster.n_room() == 0:
+            self._say(f"no node of the cluster has room for a worker of {self._cluster.needs} yet; waiting for one")
+        while not self._idle:
+            if time.monotonic() > until:
+                raise WorkersLost(
+                    f"no Ray worker came up in {_START_TIMEOUT_S} s: each needs {self._cluster.needs}, and the nodes "
+                    f"have room for {self._cluster.n_room()}"
+                )
+            self.next_outcome(1.0)
+        return self._idle[0]
 
-def _start_ray(n_cpus: int) -> None:
-    try:
-        ray.init(
-            address="local",
-            num_cpus=n_cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (RuntimeError, OSError, ValueError) as error:
-        raise WorkersLost(
-            f"Ray does not start here ({_one_line(error)}): mend that, or search in one process with --executor local"
-        ) from None
+    def _drop(self, worker: Any) -> None:
+        """Forget a worker that is gone, or cut off from here, and start another one."""
+        if worker in self._idle:
+            self._idle.remove(worker)
+        ray.kill(worker)
+        self._fill()
 
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    def _count_failed_start(self, error: Exception) -> None:
+        self._n_failed_starts += 1
+        if self._n_failed_starts >= _MOST_FAILED_STARTS:
+            raise WorkersLost(
+                f"{self._n_failed_starts} Ray workers died before they could measure anything, the last with: "
+                f"{one_line(error)}"
+            )

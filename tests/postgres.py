@@ -71,6 +71,12 @@ class PostgresServer:
             self._process.wait(_START_S)
             self._process = None
 
+    def restart(self) -> None:
+        """Be away for a second."""
+        self.stop()
+        time.sleep(1)
+        self.start()
+
     def new_database(self) -> str:
         """Make an empty database and give its URL."""
         self._n_databases += 1

@@ -35,7 +35,7 @@ def confirm(study: str, trials: tuple[int, ...], db: str, as_json: bool, **optio
 
     with Study.open(study, db=db) as opened:
         with results_alone_on_stdout():
-            confirmed = opened.confirm(trials or None, execution=execution)
+            confirmed = opened.confirm(trials or None, execution=execution, say=say)
         say(f"{len(confirmed)} trials are confirmed")
         if as_json:
             print_json([trial_as_json(trial) for trial in confirmed])

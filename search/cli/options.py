@@ -145,6 +145,20 @@ execution_options = _together(
         help="Ray workers, or this process alone.",
     ),
     click.option(
+        "--ray-address", help="Of a running Ray cluster to join; auto: this machine's.  [default: Ray is started here]"
+    ),
+    click.option("--cpus-per-worker", type=float, help="CPUs of Ray that a worker takes.  [default: its threads]"),
+    click.option(
+        "--gpus-per-worker", type=float, default=1.0, show_default=True, help="GPUs that a worker takes, on cuda."
+    ),
+    click.option(
+        "--retries",
+        type=int,
+        default=2,
+        show_default=True,
+        help="How often a candidate is measured again whose worker died under it.",
+    ),
+    click.option(
         "--cache-gb",
         type=float,
         help="Memory of each worker for the dense model's tokens, from which layouts start.  [default: a quarter of "
@@ -155,7 +169,8 @@ execution_options = _together(
 
 def execution_settings(options: dict[str, Any]) -> dict[str, Any]:
     """Take the execution's options out of ``options`` and give them as settings."""
-    names = {"executor": "executor", "workers": "n_workers", "cache_gb": "cache_gb"}
+    names = {"executor": "executor", "workers": "n_workers", "cache_gb": "cache_gb", "ray_address": "ray_address"}
+    names |= {"cpus_per_worker": "cpus_per_worker", "gpus_per_worker": "gpus_per_worker", "retries": "n_retries"}
     return {name: options.pop(option) for option, name in names.items()}
 
 

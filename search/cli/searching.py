@@ -146,10 +146,19 @@ def search(**options: Any) -> None:
     type=click.Path(path_type=Path),
     help="Where to export the best layout; replaced.  [default: STUDY.json]",
 )
+@click.option("--take-over", is_flag=True, help="From a driver that still holds the study; it can write no more then.")
 @execution_options
 @db_option
 @json_option
-def resume(study: str, trials: int | None, output: Path | None, db: str, as_json: bool, **options: Any) -> None:
+def resume(
+    study: str,
+    trials: int | None,
+    output: Path | None,
+    take_over: bool,
+    db: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Go on with a study where it stands.
 
     No finished trial is measured again, and what follows is what would have followed without the stop.
@@ -158,6 +167,7 @@ def resume(study: str, trials: int | None, output: Path | None, db: str, as_json
     Examples:
       prunefront resume deit-3g
       prunefront resume deit-3g --trials 400
+      prunefront resume deit-3g --take-over
     """
     execution = Execution.parse(execution_settings(options))
     output = _writable(output or Path(f"{study}.json"))
@@ -166,10 +176,18 @@ def resume(study: str, trials: int | None, output: Path | None, db: str, as_json
     with Study.open(study, db=db) as opened:
         for change in opened.changed_versions():
             say(f"note: {change} since the study began; float results may differ in their last bits")
-        _go_on(opened, execution, output, n_trials=trials, as_json=as_json)
+        _go_on(opened, execution, output, n_trials=trials, take_over=take_over, as_json=as_json)
 
 
-def _go_on(study: Any, execution: Execution, output: Path, *, n_trials: int | None = None, as_json: bool) -> None:
+def _go_on(
+    study: Any,
+    execution: Execution,
+    output: Path,
+    *,
+    n_trials: int | None = None,
+    take_over: bool = False,
+    as_json: bool,
+) -> None:
     from search.cli.progress import ProgressLine
     from search.interruption import stop_on_signal
 
@@ -184,7 +202,12 @@ def _go_on(study: Any, execution: Execution, output: Path, *, n_trials: int | No
     try:
         with results_alone_on_stdout(), stop_on_signal(say) as stop_requested:
             progress = study.run(
-                n_trials=n_trials, execution=execution, on_progress=line, stop_requested=stop_requested
+                n_trials=n_trials,
+                execution=execution,
+                on_progress=line,
+                stop_requested=stop_requested,
+                say=say,
+                take_over=take_over,
             )
     finally:
         line.close()
@@ -199,7 +222,7 @@ def _go_on(study: Any, execution: Execution, output: Path, *, n_trials: int | No
     if record.provenance.confirm_list_hash is not None:
         say("confirming the front on unseen images")
         with results_alone_on_stdout():
-            study.confirm(execution=execution)
+            study.confirm(execution=execution, say=say)
     winner = study.export(output)
     if as_json:
         print_json(front_as_json(study) | {"winner": winner.number, "output": str(output)})

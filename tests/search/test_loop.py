@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 
@@ -19,8 +20,10 @@ from search.interruption import Interrupted
 from search.workbench import Workbench
 from spaces import Proposal, PrunefrontError, RandomDrop
 from spaces.problem import Problem
-from storage import StudyOwned, StudyState, TrialState
+from storage import Store, StudyOwned, StudyState, TrialState
 from storage.lease import new_owner
+from storage.patience import DiskFull
+from tests.storage.outages import fill_the_disk
 
 LOCAL = Execution(executor="local")
 RASH = 0.6  # an error rate at which races over a few images end
@@ -87,7 +90,7 @@ def test_the_trials_do_not_depend_on_which_worker_was_faster(place, tmp_path, mo
         monkeypatch.setattr(
             Workbench,
             "start",
-            lambda self, _, n=n_workers: ShuffledExecutor(self.evaluator, threads=1, n_workers=n, seed=n),
+            lambda self, *_, n=n_workers: ShuffledExecutor(self.evaluator, threads=1, n_workers=n, seed=n),
         )
         study.run(execution=LOCAL)
         stories.append(story(study))
@@ -218,11 +221,13 @@ study.run(execution=Execution(executor="local"), on_progress=lambda p: print(p.n
 """
 
 
-def test_a_driver_that_is_killed_loses_no_finished_trial(place, tmp_path):
-    whole = create(place, f"sqlite:///{tmp_path}/whole.db", n_trials=40)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_driver_that_is_killed_loses_no_finished_trial(place, tmp_path, sampler):
+    n_trials = {"gp": 18, "nsga2": 44}.get(sampler, 30)  # a draw of gp takes long; a population of nsga2 is 30
+    whole = create(place, f"sqlite:///{tmp_path}/whole.db", n_trials=n_trials, sampler=sampler)
     whole.run(execution=LOCAL)
     db = f"sqlite:///{tmp_path}/killed.db"
-    killed = create(place, db, n_trials=40)
+    killed = create(place, db, n_trials=n_trials, sampler=sampler)
     with subprocess.Popen([sys.executable, "-c", DRIVER, db], stdout=subprocess.PIPE, text=True) as driver:
         for line in driver.stdout:
             if int(line) >= 10:
@@ -237,6 +242,109 @@ def test_a_driver_that_is_killed_loses_no_finished_trial(place, tmp_path):
         if trial.number in finished:
             assert trial.finished_at == finished[trial.number].finished_at
             assert trial.attempts == finished[trial.number].attempts
+
+
+class ForgetfulExecutor(LocalExecutor):
+    """Loses some of what it is given, as a worker that dies; measures the rest for real."""
+
+    def __init__(self, make_evaluator, *, threads: int, lose) -> None:
+        super().__init__(make_evaluator, threads=threads)
+        self._lose, self._n_given = lose, Counter()
+
+    def next_outcome(self, timeout_s: float) -> Outcome | None:
+        if self._job is None:
+            return None
+        number = self._job[0]
+        self._n_given[number] += 1
+        if self._lose(number, self._n_given[number]):
+            self._job = None
+            return Outcome(number, "ray", error="ActorDiedError: killed", is_lost=True)
+        return super().next_outcome(timeout_s)
+
+
+def test_a_candidate_whose_worker_died_is_measured_again_and_nothing_else_changes(place, tmp_path, monkeypatch):
+    whole = create(place, f"sqlite:///{tmp_path}/whole.db", n_trials=14)
+    whole.run(execution=LOCAL)
+    study = create(place, f"sqlite:///{tmp_path}/lossy.db", n_trials=14)
+    lose = lambda number, time: number in (0, 3, 13) and time <= 2  # noqa: E731
+    monkeypatch.setattr(Workbench, "start", lambda self, *_: ForgetfulExecutor(self.evaluator, threads=1, lose=lose))
+    said = []
+    progress = study.run(execution=LOCAL, say=said.append)
+    assert story(study) == story(whole)
+    assert progress.n_retried == len(said) == 6
+    assert said[0] == "trial 0 is measured again, since its worker died: ActorDiedError: killed"
+    assert [trial.attempts for trial in study.trials() if trial.attempts > 1] == [3, 3, 3]
+
+
+def test_a_candidate_whose_worker_dies_every_time_fails_with_the_reason(place, db, monkeypatch):
+    study = create(place, db, n_trials=10)
+    monkeypatch.setattr(
+        Workbench,
+        "start",
+        lambda self, *_: ForgetfulExecutor(self.evaluator, threads=1, lose=lambda number, _: number == 4),
+    )
+    progress = study.run(execution=Execution(executor="local", n_retries=1))
+    failed = study.trial(4)
+    assert (failed.state, failed.attempts) == (TrialState.FAILED, 2)
+    assert failed.error == "its worker died 2 times: ActorDiedError: killed"
+    assert (progress.n_failed, progress.n_finished) == (1, 10)
+
+
+def test_a_driver_whose_study_is_taken_over_stops_and_changes_nothing(place, db):
+    study = create(place, db, n_trials=20)
+    finished = []
+
+    def take_over(progress):
+        if progress.n_finished >= 5 and not finished:
+            finished.append(progress.n_finished)
+            with Store(db) as other:
+                other.take_lease(study._id, "elsewhere:1:abcd", 600, take_over=True)
+
+    with pytest.raises(StudyOwned, match="another driver has taken"):
+        study.run(execution=LOCAL, on_progress=take_over)
+    assert study.record.owner == "elsewhere:1:abcd"
+    assert sum(trial.state.is_finished for trial in study.trials()) == finished[0]
+    again = Study.open("small", db=db)
+    with pytest.raises(StudyOwned, match="take over at once with --take-over"):
+        again.run(execution=LOCAL)
+    assert again.run(execution=LOCAL, take_over=True).n_finished == 20
+
+
+def test_a_search_outlasts_its_database_being_away_and_goes_on_as_if_it_had_not(place, tmp_path, postgres):
+    whole = create(place, f"sqlite:///{tmp_path}/whole.db", n_trials=14)
+    whole.run(execution=LOCAL)
+    study = create(place, postgres.new_database(), n_trials=14)
+    said, timers = [], []
+
+    def reboot(progress):
+        if progress.n_finished >= 5 and not timers:
+            postgres.stop()
+            timers.append(threading.Timer(1.0, postgres.start))
+            timers[0].start()
+
+    study.run(execution=LOCAL, on_progress=reboot, say=said.append)
+    timers[0].join()
+    assert story(study) == story(whole)
+    assert any("waiting for it, nothing is lost" in line for line in said)
+    study.close()
+
+
+def test_a_full_disk_stops_the_search_cleanly_and_resume_goes_on(place, tmp_path):
+    whole = create(place, f"sqlite:///{tmp_path}/whole.db", n_trials=14)
+    whole.run(execution=LOCAL)
+    study = create(place, f"sqlite:///{tmp_path}/full.db", n_trials=14)
+    make_room = []
+
+    def fill(progress):
+        if progress.n_finished >= 5 and not make_room:
+            make_room.append(fill_the_disk(study._store))
+
+    with pytest.raises(DiskFull, match=r"make room, then go on with prunefront resume"):
+        study.run(execution=LOCAL, on_progress=fill)
+    make_room[0]()
+    assert study.describe()["state"] in ("interrupted", "failed")
+    study.run(execution=LOCAL)
+    assert story(study) == story(whole)
 
 
 def test_the_drivers_own_share_of_the_time_is_counted(place, db):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
 from search import Execution, Study
 from search.config import SearchSettings
 from search.workbench import load
-from spaces import InvalidInput, RandomDrop, ZeroTPrune
+from spaces import InvalidInput, PrunefrontError, RandomDrop, ZeroTPrune
 from tests.search.test_loop import story
 
 pytestmark = pytest.mark.timeout(600)
@@ -40,13 +41,11 @@ def test_ray_workers_measure_what_this_process_measures(bench):
     workers.hold(bench.search_images)
     workers.measure_dense()
     for number, layout in enumerate(layouts):
-        assert workers.has_room()
+        while not workers.has_room():  # the second may still be starting
+            workers.next_outcome(1)
         workers.submit(number, layout)
-    assert not workers.has_room()
-    found = {}
-    while len(found) < 2:
-        outcome = workers.next_outcome(10)
-        found[outcome.number] = outcome
+    assert workers.n_workers == 2
+    found = {outcome.number: outcome for outcome in (outcome_of(workers), outcome_of(workers))}
     workers.close()
     for number, measurement in enumerate(expected):
         assert found[number].measurement.values == measurement.values
@@ -65,24 +64,38 @@ def test_one_two_and_four_workers_give_the_same_trials(place, tmp_path, sampler)
     assert stories[0] == stories[1] == stories[2]
 
 
-def test_a_worker_that_dies_loses_no_candidate():
-    # The bundled model is too large to travel inside a call, as every real one is.
-    data = {"data": "shapes", "n_search": 40, "n_confirm": 0}
-    bench = load(SearchSettings.parse({"study": "killed", "model": "shapes_vit_small", "data": data, "budget": "65%"}))
-    workers = bench.start(Execution(n_workers=1))
-    workers.hold(bench.search_images)
+def outcome_of(workers):
+    while (outcome := workers.next_outcome(60)) is None:
+        pass
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def large_bench():
+    """The bundled model: too large to travel inside a call, as every real one is, and slow enough to be interrupted."""
+    data = {"data": "shapes", "n_search": 600, "n_confirm": 0}
+    return load(SearchSettings.parse({"study": "large", "model": "shapes_vit_small", "data": data, "budget": "65%"}))
+
+
+def test_a_worker_that_is_killed_in_mid_candidate_loses_it_and_the_next_one_measures_the_same(large_bench):
+    workers = large_bench.start(Execution(n_workers=1))
+    workers.hold(large_bench.search_images)
     workers.measure_dense()
     layout = RandomDrop(after=(2,), keep_rate=(0.5,))
     workers.submit(0, layout)
-    first = workers.next_outcome(60)
-    os.kill(int(first.worker.split(":")[1]), signal.SIGKILL)
+    first = outcome_of(workers)
     workers.submit(1, layout)
-    outcome = None
-    while outcome is None:
-        outcome = workers.next_outcome(60)
+    assert workers.next_outcome(0.1) is None  # it is at work
+    os.kill(int(first.worker.split(":")[1]), signal.SIGKILL)
+    lost = outcome_of(workers)
+    assert (lost.number, lost.is_lost, lost.measurement) == (1, True, None)
+    assert "ActorDiedError" in lost.error
+    while not workers.has_room():
+        workers.next_outcome(1)
+    workers.submit(1, layout)
+    outcome = outcome_of(workers)
     workers.close()
-    assert outcome.error is None
-    assert outcome.number == 1
+    assert (outcome.number, outcome.is_lost, outcome.error) == (1, False, None)
     assert outcome.measurement.values == first.measurement.values
     assert outcome.worker != first.worker
 
@@ -102,3 +115,15 @@ def test_a_candidate_that_fails_is_an_outcome(bench):
 def test_more_workers_than_the_look_ahead_keeps_busy_are_refused(bench):
     with pytest.raises(InvalidInput, match="5 workers cannot be kept busy by a look-ahead of 4"):
         bench.start(Execution(n_workers=5))
+
+
+def test_images_or_weights_that_are_not_those_sent_are_refused(bench):
+    workers = bench.start(Execution(n_workers=1))
+    workers.hold(bench.search_images)
+    whole = workers._task
+    workers._task = replace(whole, digest="other")
+    with pytest.raises(PrunefrontError, match=r"got other images \(\w+\) than the driver sent \(other\)"):
+        workers.measure_dense()
+    workers._task = whole
+    assert workers.measure_dense()[0].n_images == 40
+    workers.close()
