@@ -25,7 +25,7 @@ from search.tpe import tpe_over
 from spaces import PrunefrontError
 from spaces.domains import Choice, IntRange, Parameter
 
-__all__ = ["Asked", "Sampler", "Told"]
+__all__ = ["Asked", "Sampler", "Told", "distribution", "optuna"]
 
 _Rejected = tuple[Mapping[str, Any], Mapping[str, Any]]  # the draw, and what the sampler keeps about it
 
@@ -107,7 +107,7 @@ class Sampler:
         self._learns_from_infeasible = learns_from_infeasible
         self._openings = openings if kind == "tpe" else ()
         self._ours: list[int] = []  # by trial number: Optuna's number for it
-        self._distributions = {parameter.name: _distribution(parameter) for parameter in parameters}
+        self._distributions = {parameter.name: distribution(parameter) for parameter in parameters}
         self._known = _Known(parameters, is_front=is_front)
         maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
         directions = [maximize, minimize] if is_front else [maximize]
@@ -307,7 +307,8 @@ class _TPE(RandomSampler):
         return self._known.tpe.propose(running, np.random.RandomState(self._seed))
 
 
-def _distribution(parameter: Parameter) -> BaseDistribution:
+def distribution(parameter: Parameter) -> BaseDistribution:
+    """Say in Optuna's terms what a parameter may be."""
     domain = parameter.domain
     if isinstance(domain, Choice):
         return CategoricalDistribution(list(domain.values))

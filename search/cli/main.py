@@ -25,6 +25,7 @@ _VERBS = {
     "compare": "search.cli.looking",
     "confirm": "search.cli.confirming",
     "export": "search.cli.exporting",
+    "export-optuna": "search.cli.exporting",
     "evaluate": "search.cli.evaluating",
     "flops": "search.cli.counting",
     "methods": "search.cli.methods",
@@ -41,7 +42,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
-        command: click.Command = getattr(importlib.import_module(_VERBS[cmd_name]), cmd_name)
+        command: click.Command = getattr(importlib.import_module(_VERBS[cmd_name]), cmd_name.replace("-", "_"))
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
