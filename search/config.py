@@ -179,7 +179,8 @@ class Execution(_Settings):
     """Where a search runs; none of it changes a trial.
 
     Attributes:
-        executor: ``ray`` actors, or ``local``: in this process, for tests and tiny runs.
+        executor: ``ray`` actors; ``tune``: trials of a Ray Tune experiment, which take longer to start; or ``local``:
+            in this process, for tests and tiny runs.
         n_workers: by default one for each of this machine's cores or devices; of a cluster's, and of those that join
             it later, as many as the look-ahead keeps busy.
         ray_address: of a running Ray cluster to join, ``auto`` for this machine's; by default Ray is started here.
@@ -190,7 +191,7 @@ class Execution(_Settings):
             default a quarter of the machine's, shared among the workers, or of each GPU's.
     """
 
-    executor: Literal["ray", "local"] = "ray"
+    executor: Literal["ray", "tune", "local"] = "ray"
     n_workers: Positive | None = None
     ray_address: str | None = None
     cpus_per_worker: Annotated[float, Field(gt=0)] | None = None

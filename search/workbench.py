@@ -78,11 +78,19 @@ class Workbench:
                 partial(self.evaluator, cache_bytes=self.cache_bytes(execution)), threads=settings.threads
             )
         n_workers = self.n_workers(execution)
-        from search.cluster import Cluster  # Ray takes half a second to import
-        from search.workers import RayExecutor
+        from search.cluster import Cluster  # Ray takes half a second to import, Tune two more
 
+        start: Callable[..., Executor]
+        if execution.executor == "tune":
+            from search.tune_executor import TuneExecutor
+
+            start = TuneExecutor
+        else:
+            from search.workers import RayExecutor
+
+            start = RayExecutor
         on_gpus = settings.device == "cuda"
-        return RayExecutor(
+        return start(
             self.loaded,
             Cluster.reach(execution, n_workers=n_workers, threads=settings.threads, on_gpus=on_gpus),
             most_workers=n_workers,

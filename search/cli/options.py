@@ -139,10 +139,10 @@ execution_options = _together(
     click.option("--workers", type=int, help="Workers.  [default: one for each core, or each GPU]"),
     click.option(
         "--executor",
-        type=click.Choice(["ray", "local"]),
+        type=click.Choice(["ray", "tune", "local"]),
         default="ray",
         show_default=True,
-        help="Ray workers, or this process alone.",
+        help="Ray workers, trials of Ray Tune on them, or this process alone.",
     ),
     click.option(
         "--ray-address", help="Of a running Ray cluster to join; auto: this machine's.  [default: Ray is started here]"
