@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -227,6 +228,44 @@ def test_readers_go_on_while_a_driver_writes(store, study, url):
     assert errors == []
     assert n_reads[0] > 3
     assert len(store.trials(study.id)) == 60
+
+
+READER = """
+import sys
+from storage.remembered import RememberedStudy
+n_reads = 0
+state = ""
+while state != sys.argv[2]:
+    study = RememberedStudy.find("first", db=sys.argv[1])
+    study.trials(), study.front(), study.dense()
+    state = study.describe()["state"]
+    study.close()
+    n_reads += 1
+print(n_reads)
+"""
+
+
+def test_dashboards_open_read_and_close_a_file_while_a_driver_writes_it(tmp_path):
+    url = f"sqlite:///{tmp_path}/test.db"
+    with Store(url, create=True) as store:
+        study = store.create_study(new_study())
+        command = [sys.executable, "-c", READER, url, StudyState.FINISHED.value]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        readers = [subprocess.Popen(command, **pipes) for _ in range(2)]
+        store.take_lease(study.id, owner := new_owner(), 600)
+        number, until = 0, time.monotonic() + 5
+        while number < 60 or (time.monotonic() < until and number < 400):
+            store.add_trial(study.id, new_trial(number))
+            store.start_trial(study.id, number)
+            store.renew_lease(study.id, owner, 600)
+            store.finish_trial(study.id, number, measurement(3), "worker")
+            number += 1
+        store.set_study_state(study.id, StudyState.FINISHED)
+        for reader in readers:
+            out, err = reader.communicate()
+            assert err == ""
+            assert int(out) > 0
+        assert len(store.trials(study.id)) == number
 
 
 def test_a_stopped_trial_keeps_what_it_was_measured_on_and_its_rival(store, study):
