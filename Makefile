@@ -6,7 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 DEMO := build/demo
 BENCH := build/bench
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench chaos clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "prunefront needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -39,10 +39,15 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.prefix_cache --output $(BENCH)/prefix_cache.json
 	$(BIN)/python -m benchmarks.driver_overhead --samplers tpe --output $(BENCH)/driver_overhead.json
 	$(BIN)/python -m benchmarks.driver_share
+	$(BIN)/python -m benchmarks.scaling --output $(BENCH)/scaling.json
 	$(BIN)/python -m benchmarks.memory --output $(BENCH)/memory.json
 	$(BIN)/python -m benchmarks.search_speed --output $(BENCH)/search_speed.json
 	$(BIN)/python -m benchmarks.methods_comparison --output $(BENCH)/methods_comparison.json
 	$(BIN)/python -m benchmarks.race --samplers tpe random --output $(BENCH)/race.json
+
+# Thirty kills under one search, for each kind of database; at most an hour, and it stops by itself.
+chaos: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.chaos --output $(BENCH)/chaos.json
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
