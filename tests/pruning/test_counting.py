@@ -99,7 +99,7 @@ def test_closed_form_fvcore_and_dispatcher_count_the_same(made, layout):
 def test_an_image_alone_costs_what_the_closed_form_says_of_the_tokens_that_it_kept(made):
     model = unfused(made())
     architecture = read_architecture(model)
-    layout = Ats(in_attention=(1, 2, 4), k=(17, 12, 9))
+    layout = Ats(in_attention=(1, 2, 4), k=(13, 11, 9))
     if not architecture.has_class_token:
         with pytest.raises(UnsupportedModel, match="no class token"):
             layout.cost(architecture)
