@@ -181,6 +181,7 @@ def _put_stages(model: Any, pruning: Pruning) -> tuple[dict[int, nn.Module], Rem
         The blocks that were there, and the hook on the final norm where one is needed.
     """
     config, architecture = pruning.config, pruning.architecture
+    config.require_task(architecture)
     if any(isinstance(block, StagedBlock) for block in model.blocks):
         raise InvalidInput(f"{architecture.name} is pruned already: leave its pruned(), or load the model anew")
     stages = {stage.block: stage for stage in _STAGES[config.method](config, architecture)}

@@ -18,12 +18,14 @@ from pruning.apply import read_architecture
 from pruning.backbones.families import FAMILIES, family_of
 from pruning.checkpoints import load_weights, read_checkpoint
 from pruning.preprocessing import Preprocessing
-from pruning.shapes_vit import BUNDLED_MODELS
+from pruning.segmentation import published
+from pruning.shapes_vit import BUNDLED_MODELS as BUNDLED_CLASSIFIERS
 from spaces import Architecture, InvalidInput
 
 __all__ = ["LoadedModel", "load_model", "model_names", "read_model", "weights_digest"]
 
 _N_LISTED = 4
+BUNDLED_MODELS = (*BUNDLED_CLASSIFIERS, *published.BUNDLED_MODELS)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from spaces.bat import Bat, BatSpace, BatStage
 from spaces.budget import Budget
 from spaces.cls_topk import CLSTopK, CLSTopKSpace, CLSTopKStage
 from spaces.cost import BlockCost, Cost, StageCost, cost_of, dense_cost
+from spaces.dense_head import DenseHead, HeadKind
 from spaces.errors import BudgetUnsatisfiable, InvalidInput, PrunefrontError, UnsupportedModel
 from spaces.methods import METHODS, layout_document, parse_layout, parse_space, read_layout
 from spaces.problem import Problem, Proposal
@@ -34,6 +35,8 @@ __all__ = [
     "CLSTopKStage",
     "Convolution",
     "Cost",
+    "DenseHead",
+    "HeadKind",
     "InvalidInput",
     "Problem",
     "Proposal",

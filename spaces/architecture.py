@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
+from spaces.dense_head import DenseHead
 from spaces.errors import UnsupportedModel
 
 __all__ = ["Architecture", "Convolution", "Words"]
@@ -74,6 +75,7 @@ class Architecture(BaseModel):
         classifies_patches: whether one more linear head reads every patch token (LV-ViT).
         stem: the convolutions before the first token; empty for a single one over each patch.
         words: what each patch token is made of, in a TNT.
+        heads: the heads that name each token's class, in a segmenter; dense, only the last one runs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,6 +101,7 @@ class Architecture(BaseModel):
     classifies_patches: bool = False
     stem: tuple[Convolution, ...] = ()
     words: Words | None = None
+    heads: tuple[DenseHead, ...] = ()
 
     @property
     def grid(self) -> tuple[int, int]:

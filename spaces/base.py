@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from spaces.architecture import Architecture
 from spaces.cost import Cost, StageCost, cost_of
 from spaces.domains import Parameter, ParameterValue
-from spaces.errors import InvalidInput, describe_problems
+from spaces.errors import InvalidInput, UnsupportedModel, describe_problems
 
 __all__ = ["PruningConfig", "SearchSpace"]
 
@@ -28,6 +28,8 @@ class PruningConfig(BaseModel, ABC):
         paper: its arXiv number.
         cost_is_measured: whether the image decides how many tokens stay, so that what an image costs on average is
             known only once a layout was measured; before that, the least and the most that it can be.
+        predicts_every_patch: whether each patch gets a prediction although its token may be gone, as segmentation
+            needs it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -37,6 +39,7 @@ class PruningConfig(BaseModel, ABC):
     summary: ClassVar[str]
     paper: ClassVar[str]
     cost_is_measured: ClassVar[bool] = False
+    predicts_every_patch: ClassVar[bool] = False
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
@@ -67,8 +70,26 @@ class PruningConfig(BaseModel, ABC):
         Two layouts with equal effect are one candidate.
         """
 
+    def require_task(self, architecture: Architecture) -> None:
+        """Refuse a segmenter for a method that drops or merges tokens for good.
+
+        Raises:
+            UnsupportedModel: saying why, and which method does it.
+        """
+        if architecture.heads and not self.predicts_every_patch:
+            raise UnsupportedModel(
+                f"{self.method} cannot prune {architecture.name}: it takes tokens away for good, and a segmenter must "
+                f"name the class of every patch, so that only dtop prunes it"
+            )
+
     def cost(self, architecture: Architecture) -> Cost:
-        """Count the multiply-adds of one image under this layout; the most that they can be."""
+        """Count the multiply-adds of one image under this layout; the most that they can be.
+
+        Raises:
+            InvalidInput: the layout does not fit the model.
+            UnsupportedModel: see ``require_task``.
+        """
+        self.require_task(architecture)
         return cost_of(architecture, self.stages(architecture))
 
     def least_cost(self, architecture: Architecture) -> Cost:
@@ -94,12 +115,18 @@ class PruningConfig(BaseModel, ABC):
 
 
 class SearchSpace(BaseModel, ABC):
-    """The layouts of one method that a search may try: a domain, or a fixed value, for each setting."""
+    """The layouts of one method that a search may try: a domain, or a fixed value, for each setting.
+
+    Attributes:
+        presets: named settings.
+        any_place: where it prunes if its places are searched, in words.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: str
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    any_place: ClassVar[str] = "any block"
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:

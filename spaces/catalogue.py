@@ -131,7 +131,7 @@ def fitting_presets(method: str, architecture: Architecture) -> tuple[str, ...]:
 def _fits(space: SearchSpace, architecture: Architecture) -> bool:
     try:
         draw = {each.name: _first(each.domain) for each in space.parameters(architecture)}
-        space.build(draw, architecture).stages(architecture)
+        space.build(draw, architecture).cost(architecture)
     except InvalidInput:
         return False
     return True

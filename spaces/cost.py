@@ -1,7 +1,8 @@
 """Closed-form cost of a layout, block by block, without a model and without running anything.
 
 One multiply-add counts as one, as the papers and fvcore count GFLOPs; a LayerNorm counts five for each
-element, a batch norm two. Softmax, activations, biases, residual sums, gathers and top-k count nothing.
+element, a batch norm two, a bilinear upsampling four. Softmax, activations, biases, residual sums, gathers and
+top-k count nothing.
 """
 
 from __future__ import annotations
@@ -13,10 +14,22 @@ from typing import Literal
 
 from spaces.architecture import Architecture, Convolution, Words
 
-__all__ = ["BATCH_NORM_COST", "LAYER_NORM_COST", "BlockCost", "Cost", "StageCost", "Where", "cost_of", "dense_cost"]
+__all__ = [
+    "BATCH_NORM_COST",
+    "LAYER_NORM_COST",
+    "UPSAMPLING_COST",
+    "BlockCost",
+    "Cost",
+    "StageCost",
+    "Where",
+    "cost_of",
+    "dense_cost",
+    "upsampling_macs",
+]
 
 LAYER_NORM_COST = 5  # per element; fvcore's convention
 BATCH_NORM_COST = 2  # likewise, in evaluation
+UPSAMPLING_COST = 4  # likewise, bilinear, for each element of the result
 
 Where = Literal["after", "inside", "in_attention"]
 
@@ -125,6 +138,15 @@ def cost_of(architecture: Architecture, stages: Sequence[StageCost]) -> Cost:
     )
 
 
+def upsampling_macs(architecture: Architecture) -> int:
+    """Count what bringing a segmenter's scores to the size of its input costs.
+
+    It is no part of ``Cost``: whether published averages include it is not known, and no layout changes it.
+    """
+    height, width = architecture.image_size
+    return UPSAMPLING_COST * architecture.n_classes * height * width
+
+
 def _block_macs(architecture: Architecture, n_token: int, n_mixed: int, n_in_mlp: int) -> int:
     dim, attention_dim = architecture.dim, architecture.attention_dim
     projections = (3 * n_token + n_mixed) * dim * attention_dim  # query, key, value; and output
@@ -174,6 +196,10 @@ def _tail_macs(architecture: Architecture, n_token: int) -> int:
     macs = architecture.n_classifiers * architecture.dim * architecture.n_classes
     if architecture.classifies_patches:
         macs += (n_token - architecture.n_prefix) * architecture.dim * architecture.n_classes
+    if architecture.heads:
+        macs += architecture.heads[-1].macs(
+            n_token - architecture.n_prefix, dim=architecture.dim, n_classes=architecture.n_classes
+        )
     if architecture.norms_final_tokens:
         macs += LAYER_NORM_COST * n_token * architecture.dim
     if architecture.norms_pooled:

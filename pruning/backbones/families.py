@@ -6,11 +6,12 @@ from torch import nn
 
 from pruning.backbones import lvvit, tnt, vit
 from pruning.backbones.family import Family
+from pruning.segmentation import family as segmenter
 from spaces import UnsupportedModel
 
 __all__ = ["FAMILIES", "family_of"]
 
-FAMILIES = (vit.FAMILY, lvvit.FAMILY, tnt.FAMILY)
+FAMILIES = (vit.FAMILY, lvvit.FAMILY, tnt.FAMILY, segmenter.FAMILY)
 
 
 def family_of(model: nn.Module, name: str) -> Family:

@@ -30,7 +30,8 @@ class Family:
         describe: reads a model without problems, and calls it by the second argument.
         embed: turns (batch, channel, height, width) into what enters the first block.
         run_blocks: runs it through the blocks from the third argument up to, not with, the fourth, counted from 0.
-        classify: turns what leaves the last block into (batch, n_classes) logits.
+        classify: turns what leaves the last block into (batch, n_classes) logits; of a segmenter (batch, n_classes,
+            height, width) scores.
         pruned_block: ``StagedBlock.around`` of the family's own.
     """
 

@@ -21,7 +21,7 @@ from pruning.stage import BlockTrace, PruningStage
 from pruning.tokens import all_tokens
 from spaces import Architecture, InvalidInput
 
-__all__ = ["FAMILY", "PrunedBlock", "block_problems", "describe"]
+__all__ = ["FAMILY", "PrunedBlock", "block_problems", "describe", "encoder_problems"]
 
 
 def _is_mine(model: nn.Module) -> bool:
@@ -57,6 +57,13 @@ def describe(model: Any, name: str) -> Architecture:
 
 
 def _problems(model: Any) -> Iterator[str]:
+    if model.global_pool not in ("token", "avg"):
+        yield f"it pools with {model.global_pool!r}"
+    yield from encoder_problems(model)
+
+
+def encoder_problems(model: Any) -> Iterator[str]:
+    """Name what the closed form does not count in a ViT, whatever follows its last block."""
     blocks = list(model.blocks)
     if strange := {type(block) for block in blocks} - {Block, PrunedBlock}:
         yield f"its blocks are {_names(strange)}, not timm's Block"
@@ -65,8 +72,6 @@ def _problems(model: Any) -> Iterator[str]:
         yield f"its stem is a {type(model.patch_embed).__name__}, not timm's PatchEmbed"
     if not isinstance(model.patch_drop, nn.Identity):
         yield "it drops patches at random while training"
-    if model.global_pool not in ("token", "avg"):
-        yield f"it pools with {model.global_pool!r}"
     yield from block_problems(blocks)
 
 
