@@ -18,14 +18,16 @@ from pruning.backbones.block import StagedBlock
 from pruning.backbones.families import family_of
 from pruning.bat import bat_stages
 from pruning.cls_topk import cls_topk_stages
+from pruning.dtop import EarlyExit
 from pruning.passage import Passage
 from pruning.pooling import FillWithMean
 from pruning.random_drop import random_drop_stages
 from pruning.reduction import KeepSome, Reduction
+from pruning.segmentation.segmenter import Segmenter
 from pruning.stage import PruningStage
 from pruning.tome import tome_stages
 from pruning.zero_tprune import zero_tprune_stages
-from spaces import Architecture, InvalidInput, PruningConfig, UnsupportedModel, parse_layout, read_layout
+from spaces import Architecture, DToP, InvalidInput, PruningConfig, UnsupportedModel, parse_layout, read_layout
 
 __all__ = ["Layout", "Pruning", "prune", "pruned", "read_architecture"]
 
@@ -69,6 +71,7 @@ class Pruning:
             batch, (batch,) int64: how many did.
         owners: with ``trace``, for the block of each pruning layer and the last batch, (batch, n_patch): which token
             behind that layer holds each patch of the model's grid; -1 for none, since it was dropped.
+        early_exit: what runs a segmenter by ``dtop``, and knows what became of its last batch's tokens.
     """
 
     def __init__(self, config: PruningConfig, architecture: Architecture, *, trace: bool = False) -> None:
@@ -79,6 +82,7 @@ class Pruning:
         self.trace = trace
         self.n_kept: dict[int, Tensor] = {}
         self.owners: dict[int, Tensor] = {}
+        self.early_exit: EarlyExit | None = None
         self._passage: Passage | None = None
         self._n_out: dict[int, int] = {}
 
@@ -182,8 +186,11 @@ def _put_stages(model: Any, pruning: Pruning) -> tuple[dict[int, nn.Module], Rem
     """
     config, architecture = pruning.config, pruning.architecture
     config.require_task(architecture)
+    if isinstance(config, DToP):
+        _put_early_exit(model, config, pruning)
+        return {}, None
     if any(isinstance(block, StagedBlock) for block in model.blocks):
-        raise InvalidInput(f"{architecture.name} is pruned already: leave its pruned(), or load the model anew")
+        raise _pruned_already(architecture)
     stages = {stage.block: stage for stage in _STAGES[config.method](config, architecture)}
     first = min(stages, default=architecture.depth + 1)
     if stages and max(stages) == architecture.depth and stages[architecture.depth].where == "after":
@@ -204,10 +211,23 @@ def _put_stages(model: Any, pruning: Pruning) -> tuple[dict[int, nn.Module], Rem
     return replaced, None
 
 
+def _put_early_exit(model: Any, config: DToP, pruning: Pruning) -> None:
+    config.require_heads(pruning.architecture)
+    if model.early_exit is not None:
+        raise _pruned_already(pruning.architecture)
+    model.early_exit = pruning.early_exit = EarlyExit(config)
+
+
 def _put_back(model: Any, replaced: dict[int, nn.Module]) -> None:
+    if isinstance(model, Segmenter):
+        model.early_exit = None
     for index, block in replaced.items():
         block.training = model.blocks[index].training
         model.blocks[index] = block
+
+
+def _pruned_already(architecture: Architecture) -> InvalidInput:
+    return InvalidInput(f"{architecture.name} is pruned already: leave its pruned(), or load the model anew")
 
 
 def _read(config: Layout) -> PruningConfig:

@@ -9,6 +9,8 @@ from spaces.budget import Budget
 from spaces.cls_topk import CLSTopK, CLSTopKSpace, CLSTopKStage
 from spaces.cost import BlockCost, Cost, StageCost, cost_of, dense_cost
 from spaces.dense_head import DenseHead, HeadKind
+from spaces.dtop import DToP
+from spaces.dtop_space import DToPSpace
 from spaces.errors import BudgetUnsatisfiable, InvalidInput, PrunefrontError, UnsupportedModel
 from spaces.methods import METHODS, layout_document, parse_layout, parse_space, read_layout
 from spaces.problem import Problem, Proposal
@@ -35,6 +37,8 @@ __all__ = [
     "CLSTopKStage",
     "Convolution",
     "Cost",
+    "DToP",
+    "DToPSpace",
     "DenseHead",
     "HeadKind",
     "InvalidInput",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from spaces.architecture import Architecture
-from spaces.base import SearchSpace
+from spaces.base import PruningConfig, SearchSpace
+from spaces.dense_head import DenseHead
 from spaces.domains import Choice, FloatRange, IntRange, ParameterValue
 from spaces.errors import InvalidInput
 from spaces.method_choice import METHOD
@@ -17,7 +18,7 @@ from spaces.methods import METHODS, method_names, parse_space
 
 __all__ = ["MethodEntry", "SettingEntry", "describe_method", "fitting_presets"]
 
-# A DeiT-S, and the same with mean pooling instead of its class token.
+# A DeiT-S, and the same with mean pooling instead of its class token; then both as segmenters.
 _WITH_CLASS_TOKEN = Architecture(
     name="deit_small_patch16_224",
     image_size=(224, 224),
@@ -29,6 +30,12 @@ _WITH_CLASS_TOKEN = Architecture(
     mlp_dim=1536,
 )
 _WITHOUT_CLASS_TOKEN = _WITH_CLASS_TOKEN.model_copy(update={"n_prefix": 0, "has_class_token": False, "pool": "mean"})
+_SEGMENTERS = tuple(
+    each.model_copy(
+        update={"heads": tuple(DenseHead(after=after, kind="atm", channels=192, n_layers=3) for after in (6, 8, 12))}
+    )
+    for each in (_WITH_CLASS_TOKEN, _WITHOUT_CLASS_TOKEN)
+)
 _BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "up to", "exclusiveMaximum": "below"}
 
 
@@ -97,20 +104,21 @@ def describe_method(name: str) -> MethodEntry:
     config, space_type = METHODS[name]
     spaces = {preset: parse_space(name, preset) for preset in space_type.presets}
     drawn = {preset: _drawn_settings(space) for preset, space in spaces.items()}
+    _, without_class_token = _examples(config)
     of_layout = config.model_json_schema()["properties"]
     return MethodEntry(
         name=name,
         summary=config.summary,
         paper=config.paper,
         presets=tuple(spaces),
-        presets_without_class_token=fitting_presets(name, _WITHOUT_CLASS_TOKEN),
+        presets_without_class_token=fitting_presets(name, without_class_token),
         settings=tuple(
             SettingEntry(
                 name=setting,
                 values=_values(of_layout[setting]) if setting in of_layout else "",
                 default=_written(of_layout[setting]["default"]) if "default" in of_layout.get(setting, {}) else "",
                 presets={
-                    preset: _setting_text(setting, getattr(space, setting), is_searched=setting in drawn[preset])
+                    preset: _setting_text(setting, space, is_searched=setting in drawn[preset])
                     for preset, space in spaces.items()
                     if setting in space_type.model_fields
                 },
@@ -143,13 +151,21 @@ def _first(domain: IntRange | FloatRange | Choice) -> ParameterValue:
 
 def _drawn_settings(space: SearchSpace) -> set[str]:
     """Name the settings that are searched, whatever the number of layers for which each is drawn."""
-    names = {each.name for each in space.parameters(_WITH_CLASS_TOKEN)}
+    config, _ = METHODS[space.method]
+    names = {each.name for each in space.parameters(_examples(config)[0])}
     return {name if name in type(space).model_fields else re.sub(r"_\d+$", "", name) for name in names}
 
 
-def _setting_text(name: str, setting: Any, *, is_searched: bool) -> str:
+def _examples(config: type[PruningConfig]) -> tuple[Architecture, Architecture]:
+    """Give a model that a method can prune, with and without a class token."""
+    with_token, without_token = _SEGMENTERS
+    return (with_token, without_token) if config.predicts_every_patch else (_WITH_CLASS_TOKEN, _WITHOUT_CLASS_TOKEN)
+
+
+def _setting_text(name: str, space: SearchSpace, *, is_searched: bool) -> str:
+    setting = getattr(space, name)
     if setting is None and is_searched:
-        return "any block" if name in ("after", "inside", "in_attention") else "as many as the model allows"
+        return space.any_place if name in ("after", "inside", "in_attention") else "as many as the model allows"
     if setting is None:
         return "by default"
     if isinstance(setting, Choice):

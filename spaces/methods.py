@@ -16,6 +16,8 @@ from spaces.attention_rank import AttentionRank, AttentionRankSpace
 from spaces.base import PruningConfig, SearchSpace
 from spaces.bat import Bat, BatSpace
 from spaces.cls_topk import CLSTopK, CLSTopKSpace
+from spaces.dtop import DToP
+from spaces.dtop_space import DToPSpace
 from spaces.errors import InvalidInput
 from spaces.method_choice import METHOD, choice_of
 from spaces.random_drop import RandomDrop, RandomDropSpace
@@ -44,6 +46,7 @@ METHODS: Mapping[str, tuple[type[PruningConfig], type[SearchSpace]]] = {
     "random_drop": (RandomDrop, RandomDropSpace),
     "bat": (Bat, BatSpace),
     "ats": (Ats, AtsSpace),
+    "dtop": (DToP, DToPSpace),
 }
 LAYOUT_FORMAT = "prunefront-layout"
 LAYOUT_VERSION = 1

@@ -13,7 +13,7 @@ from timm.models.tnt import TNT
 from timm.models.vision_transformer import VisionTransformer
 
 from pruning.lvvit import LVViT
-from spaces import Architecture
+from spaces import Architecture, DenseHead
 
 DEIT_SMALL = Architecture(
     name="deit_small_patch16_224",
@@ -24,6 +24,23 @@ DEIT_SMALL = Architecture(
     n_heads=6,
     attention_dim=384,
     mlp_dim=1536,
+)
+SEGVIT_BASE = Architecture(
+    name="segvit_vit_base",
+    image_size=(512, 512),
+    patch_size=(16, 16),
+    depth=12,
+    dim=768,
+    n_heads=12,
+    attention_dim=768,
+    mlp_dim=3072,
+    n_prefix=0,
+    has_class_token=False,
+    pool="mean",
+    norms_final_tokens=False,
+    n_classifiers=0,
+    n_classes=150,
+    heads=tuple(DenseHead(after=after, kind="atm", channels=384, n_layers=3) for after in (6, 8, 12)),
 )
 
 

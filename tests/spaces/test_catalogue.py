@@ -7,7 +7,7 @@ import pytest
 from spaces import METHODS, InvalidInput, parse_space
 from spaces.catalogue import describe_method, fitting_presets
 from spaces.domains import parse_setting
-from tests.tiny import DEIT_SMALL
+from tests.tiny import DEIT_SMALL, SEGVIT_BASE
 
 PRESETS = [(method, preset) for method, (_, space) in METHODS.items() for preset in space.presets]
 
@@ -29,14 +29,16 @@ def test_every_method_has_both_presets(method):
 def test_whatever_is_shown_of_a_preset_can_be_set(method, preset):
     for setting in describe_method(method).settings:
         shown = setting.presets.get(preset, "any block")
-        if shown not in ("any block", "as many as the model allows", "by default"):
+        if shown not in ("any block", "any heads", "as many as the model allows", "by default"):
             changed = parse_space(method, preset, {setting.name: parse_setting(shown)})
             assert getattr(changed, setting.name) == getattr(parse_space(method, preset), setting.name)
 
 
 @pytest.mark.parametrize(("method", "preset"), PRESETS)
 def test_what_is_searched_is_what_a_sampler_draws(method, preset):
-    drawn = {each.name for each in parse_space(method, preset).parameters(DEIT_SMALL)}
+    config, _ = METHODS[method]
+    model = SEGVIT_BASE if config.predicts_every_patch else DEIT_SMALL
+    drawn = {each.name for each in parse_space(method, preset).parameters(model)}
     searched = describe_method(method).searched(preset)
     of_layers = {name for name in drawn if re.search(r"_\d+$", name)}
     assert {re.sub(r"_\d+$", "", name) for name in of_layers} | (drawn - of_layers) == searched.keys()

@@ -1,0 +1,127 @@
+"""The space of DToP's layouts: which heads grade, how sure is sure, and what stays as context."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import model_validator
+
+from spaces.architecture import Architecture
+from spaces.base import SearchSpace
+from spaces.domains import Choice, FloatRange, IntRange, Parameter, ParameterValue, bounds, value_in
+from spaces.dtop import DToP, Merge, Rule
+from spaces.layered import FloatSetting, OneFloatSetting
+
+__all__ = ["DToPSpace"]
+
+_GRADES_OR_NOT = Choice(values=(True, False))
+
+
+class DToPSpace(SearchSpace):
+    """The layouts of DToP that a search may try.
+
+    The preset ``paper`` varies where tokens are graded, one ``p0`` for all heads, and ``k``; ``full`` varies every
+    setting, with a ``p0`` for each head.
+
+    Attributes:
+        after: the heads that grade; by default any of those that can, or none.
+        p0: see ``DToP``.
+        p0_by_head: whether each head has a ``p0`` of its own.
+        k: see ``DToP``.
+        rule: see ``DToP``.
+        ratio: see ``DToP``.
+        merge: see ``DToP``.
+    """
+
+    method: Literal["dtop"] = "dtop"
+    after: tuple[int, ...] | None = None
+    p0: FloatSetting = FloatRange(low=0.6, high=0.999)
+    p0_by_head: Choice | bool = False
+    k: IntRange | int = IntRange(low=0, high=20)
+    rule: Choice | Rule = "topk"
+    ratio: OneFloatSetting = 0.35
+    merge: Choice | Merge = "official"
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        "full": {
+            "p0_by_head": True,
+            "rule": Choice(values=("topk", "remove", "average", "fixed_ratio")),
+            "ratio": FloatRange(low=0.1, high=0.8),
+            "merge": Choice(values=("official", "exit_stage")),
+        },
+    }
+    any_place: ClassVar[str] = "any heads"
+
+    @model_validator(mode="after")
+    def _within_limits(self) -> DToPSpace:
+        for name, least, most in (("p0", 0, 1), ("ratio", 0, 1), ("k", 0, float("inf"))):
+            setting = getattr(self, name)
+            for each in setting if isinstance(setting, tuple) else (setting,):
+                low, high = bounds(each)
+                if not (least <= low <= high <= most) or (name == "p0" and low == 0):
+                    raise ValueError(f"{name} must be from {least} to {most}, got {setting}")
+        if isinstance(self.p0, tuple) and (self.after is None or len(self.after) != len(self.p0)):
+            raise ValueError(f"a list p0 needs the heads that it is for in after, got p0 {list(self.p0)}")
+        return self
+
+    def parameters(self, architecture: Architecture) -> tuple[Parameter, ...]:
+        """List the settings that are not fixed; each head that can grade is asked for its own."""
+        heads = self._heads(architecture)
+        named: list[tuple[str, Any]] = [(f"after_{after}", _GRADES_OR_NOT) for after in heads if self.after is None]
+        named += [("p0_by_head", self.p0_by_head)]
+        if self.p0_by_head is not True:
+            named += [("p0", self.p0)]
+        if self.p0_by_head is not False:
+            named += [(f"p0_{after}", self.p0) for after in heads]
+        named += [(name, getattr(self, name)) for name in ("k", "rule", "ratio", "merge")]
+        domains = IntRange | FloatRange | Choice
+        return tuple(Parameter(name, domain) for name, domain in named if isinstance(domain, domains))
+
+    def build(self, values: Mapping[str, ParameterValue], architecture: Architecture) -> DToP:
+        """Turn one draw into a layout."""
+        heads = self._heads(architecture)
+        after = tuple(head for head in heads if self.after is not None or values[f"after_{head}"])
+        p0 = self.p0
+        if isinstance(p0, FloatRange):
+            names = [f"p0_{head}" if value_in(self.p0_by_head, values.get("p0_by_head")) else "p0" for head in after]
+            p0 = tuple(float(values[name]) for name in names)
+        drawn = {name: value_in(getattr(self, name), values.get(name)) for name in ("k", "rule", "ratio", "merge")}
+        return DToP.parse({"after": after, "p0": p0, **drawn})
+
+    def fit(
+        self,
+        values: Mapping[str, ParameterValue],
+        architecture: Architecture,
+        target_gflops: float,
+    ) -> DToP:
+        """Build the layout as it is drawn: what it costs is known only once it was measured."""
+        return self.build(values, architecture)
+
+    def extremes(self, architecture: Architecture) -> tuple[DToP, DToP]:
+        """Give the layout that can cost the least, and the one that can cost the most."""
+        layouts = [self.build(draw, architecture) for draw in self._corners(architecture)]
+        return (
+            min(layouts, key=lambda layout: layout.least_cost(architecture).macs),
+            max(layouts, key=lambda layout: layout.cost(architecture).macs),
+        )
+
+    def _heads(self, architecture: Architecture) -> tuple[int, ...]:
+        """Give the heads that may grade, refusing a model that lacks them."""
+        early = tuple(head.after for head in architecture.heads[:-1])
+        after = early if self.after is None else self.after
+        DToP(after=after).require_heads(architecture)
+        return after
+
+    def _corners(self, architecture: Architecture) -> Iterator[dict[str, ParameterValue]]:
+        """Go through all ends of numbers, and all choices."""
+        ends: dict[str, tuple[ParameterValue, ...]] = {}
+        for each in self.parameters(architecture):
+            domain = each.domain
+            ends[each.name] = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
+            if isinstance(domain, FloatRange) and each.name.startswith("p0"):
+                ends[each.name] = (domain.low,)  # decides neither the least nor the most that may stay
+        for corner in itertools.product(*ends.values()):
+            yield dict(zip(ends, corner, strict=True))

@@ -1,0 +1,71 @@
+"""What a search may draw of DToP."""
+
+from __future__ import annotations
+
+import pytest
+
+from spaces import DToP, DToPSpace, InvalidInput, UnsupportedModel, dense_cost, parse_space
+from spaces.domains import parse_setting
+from tests.tiny import DEIT_SMALL, SEGVIT_BASE
+
+
+def test_the_paper_preset_searches_where_how_sure_and_how_much_context():
+    names = [each.name for each in parse_space("dtop").parameters(SEGVIT_BASE)]
+    assert names == ["after_6", "after_8", "p0", "k"]
+
+
+def test_a_draw_becomes_the_layout_it_says():
+    space = parse_space("dtop", "full")
+    drawn = {"after_6": False, "after_8": True, "p0_6": 0.7, "p0_8": 0.9, "k": 3, "rule": "topk", "ratio": 0.2}
+    layout = space.build(drawn | {"merge": "exit_stage"}, SEGVIT_BASE)
+    assert layout == DToP(after=(8,), p0=(0.9,), k=3, ratio=0.2, merge="exit_stage")
+
+
+def test_one_p0_serves_all_heads_or_each_has_its_own():
+    space = DToPSpace(after=(6, 8), p0_by_head={"kind": "choice", "values": (True, False)}, k=5)
+    drawn = {"p0": 0.8, "p0_6": 0.7, "p0_8": 0.9}
+    assert {each.name for each in space.parameters(SEGVIT_BASE)} == {"p0_by_head", *drawn}
+    assert space.build(drawn | {"p0_by_head": False}, SEGVIT_BASE).p0 == (0.8, 0.8)
+    assert space.build(drawn | {"p0_by_head": True}, SEGVIT_BASE).p0 == (0.7, 0.9)
+
+
+def test_grading_nowhere_may_be_drawn():
+    layout = parse_space("dtop").build({"after_6": False, "after_8": False, "p0": 0.8, "k": 5}, SEGVIT_BASE)
+    assert layout.cost(SEGVIT_BASE) == dense_cost(SEGVIT_BASE)
+
+
+@pytest.mark.parametrize("preset", ["paper", "full"])
+def test_the_extremes_hold_the_least_and_the_most_of_all(preset):
+    cheapest, dearest = parse_space("dtop", preset).extremes(SEGVIT_BASE)
+    assert cheapest.least_cost(SEGVIT_BASE).macs == DToP(after=(6,), rule="remove").least_cost(SEGVIT_BASE).macs
+    assert dearest.cost(SEGVIT_BASE).macs == DToP(after=(6, 8)).cost(SEGVIT_BASE).macs
+
+
+def test_settings_are_fixed_by_giving_them():
+    space = parse_space("dtop", "paper", {"after": [8], "p0": 0.9, "k": 5})
+    assert space.parameters(SEGVIT_BASE) == ()
+    assert space.build({}, SEGVIT_BASE) == DToP(after=(8,), p0=0.9)
+
+
+def test_heads_that_are_missing_are_named():
+    with pytest.raises(InvalidInput, match="no head there"):
+        DToPSpace(after=(5,)).parameters(SEGVIT_BASE)
+
+
+def test_a_classifier_is_refused():
+    with pytest.raises(UnsupportedModel, match="this model has none"):
+        parse_space("dtop").parameters(DEIT_SMALL)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"p0": "0.5:1.5"}, "p0 must be from 0 to 1"),
+        ({"p0": [0.9, 0.8]}, "a list p0 needs the heads that it is for"),
+        ({"k": -1}, "k must be from 0"),
+    ],
+)
+def test_settings_out_of_bounds_are_refused(settings, problem):
+    values = {name: parse_setting(value) if isinstance(value, str) else value for name, value in settings.items()}
+    with pytest.raises(InvalidInput, match=problem):
+        parse_space("dtop", "paper", values)
