@@ -41,7 +41,7 @@ class NonFiniteOutputs(PrunefrontError):
 
 @dataclass(frozen=True)
 class DenseReference:
-    """What the dense model said of the images: (n_images, n_classes) logits, float32."""
+    """What the dense model said of the images: (n_images, n_classes) logits, float32; (0, 0) of a segmenter."""
 
     logits: NDArray[np.float32]
 

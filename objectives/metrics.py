@@ -37,6 +37,7 @@ GFLOPS = "gflops"  # the name of a measured cost among the values
 METRICS: Mapping[str, Metric] = {
     "top1": Metric("top1_pct", "top-1 (%)", needs_labels=True),
     "agreement": Metric("agreement_pct", "agreement with the dense model (%)", needs_labels=False),
+    "miou": Metric("miou_pct", "mIoU (%)", needs_labels=True),
 }
 
 
@@ -49,8 +50,10 @@ class Measurement:
         image_list_hash: which list.
         values: each metric's name and estimate: ``top1_pct`` where there are labels, ``agreement_pct`` (the same
             top class as the dense model), ``kl_nats`` (mean Kullback-Leibler divergence of the dense model's
-            class probabilities from the layout's); and ``gflops`` where the cost was measured image by image.
-        outcomes: for a metric that is a share of images, the images that count, packed into bits.
+            class probabilities from the layout's); of a segmenter ``miou_pct``, ``pixel_accuracy_pct`` and each
+            class's ``iou_pct``; and ``gflops`` where the cost was measured image by image.
+        outcomes: for a metric that is a share of images, the images that count, packed into bits; for ``miou_pct``
+            the confusion counts of each image, ``Confusions.to_bytes``.
         macs: multiply-adds of one image, overhead included; counted on one of them where all images were measured. The
             mean over the images where they decide, to the nearest whole number.
         tokens_per_block: tokens, prefix included, that entered each block; likewise.

@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "BACKGROUND",
     "CLASS_NAMES",
     "IMAGE_SIZE",
+    "MASK_CLASS_NAMES",
     "N_EVALUATION_IMAGES",
     "SHAPES_VERSION",
     "ShapeImage",
+    "class_masks",
     "draw",
     "draw_batch",
     "label_of",
@@ -117,6 +120,22 @@ def draw_batch(indices: Iterable[int]) -> tuple[NDArray[np.uint8], NDArray[np.bo
         np.stack([image.mask for image in images]),
         np.array([image.label for image in images], dtype=np.int64),
     )
+
+
+def class_masks(masks: NDArray[np.bool_], labels: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Give each pixel the class of what it shows: the object's, or ``BACKGROUND``.
+
+    >>> class_masks(np.array([[[True, False]]]), np.array([3])).tolist()
+    [[[3, 10]]]
+
+    Args:
+        masks: (n, height, width).
+        labels: (n,).
+
+    Returns:
+        (n, height, width), indices into ``MASK_CLASS_NAMES``.
+    """
+    return np.where(masks, labels[:, None, None], BACKGROUND).astype(np.uint8)
 
 
 def _between(unit: float, bounds: tuple[float, float]) -> float:
@@ -244,3 +263,5 @@ _SHAPES: dict[str, Boundary] = {
     "heart": _heart,
 }
 CLASS_NAMES = tuple(_SHAPES)
+BACKGROUND = len(CLASS_NAMES)
+MASK_CLASS_NAMES = (*CLASS_NAMES, "background")
