@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from objectives.comparison import Comparison
 from objectives.metrics import METRICS, Measurement
 from objectives.statistics import Estimate, PairedComparison
 from storage.results import estimate_of
@@ -43,12 +44,18 @@ def gflops_text(gflops: float, measurement: Measurement | None) -> str:
     return f"{measured.value:.4g} [{measured.low:.4g}, {measured.high:.4g}]"
 
 
-def comparison_line(comparison: PairedComparison) -> str:
+def comparison_line(comparison: Comparison) -> str:
     """Write a paired comparison, first minus second."""
+    if isinstance(comparison, PairedComparison):
+        how = (
+            f"only the first right {comparison.only_first}, only the second {comparison.only_second}; McNemar p = "
+            f"{comparison.p_value:.3g}"
+        )
+    else:
+        how = "bootstrap over images, each drawn for both"
     return (
         f"{comparison.difference_pct:+.2f} points [{comparison.low_pct:+.2f}, {comparison.high_pct:+.2f}] on the same "
-        f"{comparison.n_images} images (only the first right {comparison.only_first}, only the second "
-        f"{comparison.only_second}; McNemar p = {comparison.p_value:.3g})"
+        f"{comparison.n_images} images ({how})"
     )
 
 

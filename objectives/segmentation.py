@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,14 @@ class SegmentationEvaluator:
         if stop is not None:
             raise ValueError("mIoU has no outcome image by image, so that a race over it cannot be decided")
         return self._measured(config)
+
+    def with_smaller_batches(self) -> SegmentationEvaluator:
+        """Make an evaluator of the same images in batches of half the size."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        smaller = copy(self)
+        smaller.batch_size = max(1, self.batch_size // 2)
+        return smaller
 
     def time_image(self, config: PruningConfig) -> float:
         """Give the seconds that a layout takes for a piece of the first batch."""

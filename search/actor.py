@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from objectives.evaluator import DenseReference, Evaluator
-from objectives.images import PreparedImages
+from objectives.evaluator import DenseReference
+from objectives.evaluators import AnyEvaluator, Measurable, evaluator_of
 from objectives.metrics import Measurement, Precision
 from pruning.models import LoadedModel, weights_digest
 from search.allocation import keep_freed_memory
@@ -39,7 +39,7 @@ class Task:
         precision: of matrix products.
     """
 
-    images: ray.ObjectRef[PreparedImages]
+    images: ray.ObjectRef[Measurable]
     digest: str
     precision: Precision
     reference: ray.ObjectRef[DenseReference] | None = None
@@ -52,7 +52,7 @@ class Actor:
         torch.set_num_threads(threads)
         keep_freed_memory()
         self._device, self._batch_size, self._cache_bytes = device, batch_size, cache_bytes
-        self._evaluator: Evaluator | None = None
+        self._evaluator: AnyEvaluator | None = None
         self._holds: tuple[str, Precision] | None = None
 
     def introduce(self) -> tuple[str, dict[str, str]]:
@@ -71,14 +71,14 @@ class Actor:
         evaluator.compare_with(ray.get(task.reference))
         return measure_safely(evaluator, number, config, race, is_cramped=is_cramped)
 
-    def _holding(self, model: SharedModel, task: Task) -> Evaluator:
+    def _holding(self, model: SharedModel, task: Task) -> AnyEvaluator:
         # All it takes comes with every candidate, as references: a worker that has just been started knows nothing,
         # and must not need to be told.
         if self._evaluator is None or self._holds != (task.digest, task.precision):
             loaded, images = ray.get(model[0]), ray.get(task.images)
             _require_whole("weights", weights_digest(loaded.model), loaded.weights_digest)
             _require_whole("images", pixels_digest(images), task.digest)
-            self._evaluator = Evaluator.of(
+            self._evaluator = evaluator_of(
                 loaded,
                 images,
                 device=self._device,
@@ -90,7 +90,7 @@ class Actor:
         return self._evaluator
 
 
-def pixels_digest(images: PreparedImages) -> str:
+def pixels_digest(images: Measurable) -> str:
     """Name decoded images by what they show."""
     digest = hashlib.blake2b(digest_size=16)
     for image in images.pixels:  # one at a time: their memory may be laid out in another order, and is copied then

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from objectives.evaluator import DenseReference, Evaluator
+from objectives.evaluator import DenseReference
+from objectives.evaluators import AnyEvaluator
 from objectives.metrics import METRICS, Measurement, Precision
 from search.executors import LocalExecutor
 from search.sampler import Sampler
@@ -95,7 +96,7 @@ def _faster_precision(bench: Workbench, batch_size: int) -> tuple[Precision, flo
     return (half if speedup >= _WORTHWHILE else "float32"), speedup
 
 
-def _timed(bench: Workbench, evaluators: Sequence[Evaluator]) -> list[float]:
+def _timed(bench: Workbench, evaluators: Sequence[AnyEvaluator]) -> list[float]:
     """Time the evaluators in turn on what they will measure: layouts, in which scoring tokens takes its share."""
     sampler = Sampler("random", bench.problem.parameters(), seed=0, is_front=bench.problem.budget.is_range)
     layouts = [

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from objectives.mask_folders import MaskFolders
 from objectives.metrics import Precision
 from spaces import InvalidInput
 from spaces.errors import describe_problems
@@ -24,6 +25,7 @@ BEST_SAMPLER = "tpe"  # of benchmarks/samplers.py; see docs/search.md
 SamplerName = Literal["auto", "random", "tpe", "nsga2", "gp"]
 _USUAL_BATCH = 64
 Positive = Annotated[int, Field(ge=1)]
+Task = Literal["classification", "segmentation"]
 
 
 class _Settings(BaseModel):
@@ -60,6 +62,8 @@ class DataSettings(_Settings):
         n_confirm: images kept from the search; by default as many, or what is left of a smaller data set.
         seed: of the stratified order in which both are taken.
         skip_bad: leave out files that cannot be decoded.
+        masks: for a segmenter, where images and masks are, and what the masks' values mean.
+        stride: for a segmenter, px from one window to the next; by default an image is taken whole.
     """
 
     data: str
@@ -70,6 +74,8 @@ class DataSettings(_Settings):
     n_confirm: Annotated[int, Field(ge=0)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     skip_bad: bool = False
+    masks: MaskFolders = MaskFolders()
+    stride: Positive | None = None
 
 
 class MeasuringSettings(_Settings):
@@ -114,7 +120,9 @@ class SearchSettings(MeasuringSettings):
         method: of the space: one, several, or ``all``.
         preset: of the space, of each method's own.
         space: settings over the preset's; see ``spaces.parse_space``.
-        metric: what is maximised: ``top1`` or, without labels, ``agreement`` with the dense model.
+        task: what the model does; segmentation is searched by ``dtop``, for ``miou``, without races: which of two
+            layouts has the higher mIoU is not said by any single image.
+        metric: what is maximised: ``top1`` or, without labels, ``agreement`` with the dense model; or ``miou``.
         sampler: what proposes; ``auto`` takes what did best in docs/search.md.
         budget_by: how draws come within the budget; see ``spaces.Problem``.
         seed: of the proposals.
@@ -133,13 +141,29 @@ class SearchSettings(MeasuringSettings):
     method: Annotated[str | tuple[str, ...], BeforeValidator(_method_names)] = "zero_tprune"
     preset: str = "paper"
     space: Mapping[str, Any] = {}
-    metric: Literal["top1", "agreement"] = "top1"
+    task: Task = "classification"
+    metric: Literal["top1", "agreement", "miou"] = "top1"
     sampler: SamplerName = "auto"
     budget_by: BudgetBy = "repair"
     seed: int = 0
     look_ahead: Positive | Literal["auto"] = "auto"
     race_error: Annotated[float, Field(gt=0, lt=1)] | None = 0.05
     expect_top1: Annotated[float, Field(ge=0, le=100)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _segmentation_has_its_own_defaults(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("task") == "segmentation":
+            return {"method": "dtop", "metric": "miou", "race_error": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _metric_is_of_the_task(self) -> Self:
+        if (self.metric == "miou") != (self.task == "segmentation"):
+            raise ValueError(f"segmentation is measured by miou, and nothing else is, got {self.task} by {self.metric}")
+        if self.task == "segmentation" and self.race_error is not None:
+            raise ValueError("races are decided image by image, which mIoU is not: search with --no-race")
+        return self
 
     @property
     def settled_look_ahead(self) -> int:

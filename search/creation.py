@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dashboard.words import measurement_line
 from objectives.diagnosis import require_dense_top1
 from objectives.evaluator import DenseReference
+from objectives.images import PreparedImages
 from search.calibration import calibrate
 from search.config import SearchSettings
 from search.provenance import provenance
@@ -31,9 +32,10 @@ def create(
         say(line)
     calibrated = calibrate(bench, say)
     bench, dense, reference = calibrated.bench, calibrated.dense, calibrated.reference
-    require_dense_top1(
-        dense, settings.expect_top1, loaded=bench.loaded, images=bench.search_images, logits=reference.logits
-    )
+    if isinstance(bench.search_images, PreparedImages):
+        require_dense_top1(
+            dense, settings.expect_top1, loaded=bench.loaded, images=bench.search_images, logits=reference.logits
+        )
     say(f"dense model: {measurement_line(dense, settings.metric)}")
     new = _new_study(bench, n_trials)
     store = Store(db, create=True)

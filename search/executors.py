@@ -11,8 +11,8 @@ from typing import Protocol
 
 import torch
 
-from objectives.evaluator import DenseReference, Evaluator
-from objectives.images import PreparedImages
+from objectives.evaluator import DenseReference
+from objectives.evaluators import AnyEvaluator, Measurable
 from objectives.memory import is_out_of_memory
 from objectives.metrics import Measurement, Precision
 from search.racing import Race
@@ -45,7 +45,7 @@ class Executor(Protocol):
     """Measures candidates, some at a time, on the images it was last given."""
 
     def hold(
-        self, images: PreparedImages, reference: DenseReference | None = None, *, precision: Precision = "float32"
+        self, images: Measurable, reference: DenseReference | None = None, *, precision: Precision = "float32"
     ) -> None:
         """Take the images for what follows, the dense model's outputs if they are known, and the precision."""
 
@@ -71,7 +71,7 @@ def worker_name() -> str:
 
 
 def measure_safely(
-    evaluator: Evaluator, number: int, config: PruningConfig, race: Race | None, *, is_cramped: bool = False
+    evaluator: AnyEvaluator, number: int, config: PruningConfig, race: Race | None, *, is_cramped: bool = False
 ) -> Outcome:
     """Measure a candidate; whatever goes wrong becomes its outcome, not this process's end.
 
@@ -102,7 +102,7 @@ class _Attempt:
     is_out_of_memory: bool = False
 
 
-def _measured(evaluator: Evaluator, number: int, config: PruningConfig, race: Race | None) -> _Attempt:
+def _measured(evaluator: AnyEvaluator, number: int, config: PruningConfig, race: Race | None) -> _Attempt:
     try:
         measurement = evaluator.measure(config, None if race is None else race.is_lost)
         is_stopped = measurement.n_images < len(evaluator.images)
@@ -118,16 +118,16 @@ def _measured(evaluator: Evaluator, number: int, config: PruningConfig, race: Ra
 class LocalExecutor:
     """One worker in this process, without the seconds that Ray takes to start."""
 
-    def __init__(self, make_evaluator: Callable[..., Evaluator], *, threads: int) -> None:
+    def __init__(self, make_evaluator: Callable[..., AnyEvaluator], *, threads: int) -> None:
         """Take what makes an evaluator of images, in a ``precision``."""
         self._make_evaluator = make_evaluator
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(threads)
-        self._evaluator: Evaluator | None = None
+        self._evaluator: AnyEvaluator | None = None
         self._job: tuple[int, PruningConfig, Race | None] | None = None
 
     def hold(
-        self, images: PreparedImages, reference: DenseReference | None = None, *, precision: Precision = "float32"
+        self, images: Measurable, reference: DenseReference | None = None, *, precision: Precision = "float32"
     ) -> None:
         """Take the images for what follows."""
         self._evaluator = self._make_evaluator(images, precision=precision)
@@ -161,7 +161,7 @@ class LocalExecutor:
         """Give the process its threads back."""
         torch.set_num_threads(self._threads_before)
 
-    def _ready(self) -> Evaluator:
+    def _ready(self) -> AnyEvaluator:
         if self._evaluator is None:
             raise RuntimeError("hold() must give the images before anything is measured")
         return self._evaluator

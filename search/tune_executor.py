@@ -19,7 +19,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from objectives.evaluator import DenseReference
-from objectives.images import PreparedImages
+from objectives.evaluators import Measurable
 from objectives.metrics import METRICS, Measurement, Precision
 from pruning.models import LoadedModel
 from search.actor import Actor, Task, pixels_digest
@@ -154,12 +154,12 @@ class TuneExecutor:
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         self._n_out = 0
-        self._images: PreparedImages | None = None
+        self._images: Measurable | None = None
         self._reference: DenseReference | None = None
         self._precision: Precision = "float32"
 
     def hold(
-        self, images: PreparedImages, reference: DenseReference | None = None, *, precision: Precision = "float32"
+        self, images: Measurable, reference: DenseReference | None = None, *, precision: Precision = "float32"
     ) -> None:
         """Take the images for what follows."""
         self._end_experiment()
@@ -219,7 +219,7 @@ class TuneExecutor:
         self._cluster.leave()
         self._folder.cleanup()
 
-    def _given(self) -> PreparedImages:
+    def _given(self) -> Measurable:
         if self._images is None:
             raise RuntimeError("hold() must give the images before anything is measured")
         return self._images

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import torch
 
 from objectives.datasets import find_images
-from objectives.evaluator import Evaluator
-from objectives.images import ImageSource, ListedImage, PreparedImages, prepare, stratified_order
+from objectives.evaluators import AnyEvaluator, Measurable, evaluator_of
+from objectives.images import ImageSource, ListedImage, prepare, stratified_order
+from objectives.masks import MaskSource, find_masks
 from objectives.metrics import METRICS, Precision
 from objectives.prefix import prefix_bytes
+from objectives.scenes import prepare_scenes
 from pruning.models import LoadedModel, load_model
-from search.config import DataSettings, Execution, ModelSettings, SearchSettings, n_shares
+from pruning.segmentation.inference import Windows
+from search.config import DataSettings, Execution, ModelSettings, SearchSettings, Task, n_shares
 from search.executors import Executor, LocalExecutor
 from spaces import Architecture, Budget, InvalidInput, Problem, dense_cost, parse_space
 from spaces.methods import method_names
@@ -24,6 +27,8 @@ __all__ = ["Workbench", "load", "open_data", "open_model", "require_device", "ta
 
 _DEFAULT_IMAGES = 1024
 _CACHE_SHARE = 4  # of the memory, at most a quarter
+
+AnySource = ImageSource | MaskSource
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,8 @@ class Workbench:
     settings: SearchSettings
     loaded: LoadedModel
     problem: Problem
-    source: ImageSource
-    search_images: PreparedImages
+    source: AnySource
+    search_images: Measurable
     confirm_order: tuple[ListedImage, ...]
     n_confirm: int
     left_out: tuple[str, ...] = ()
@@ -56,17 +61,17 @@ class Workbench:
         return self.loaded.architecture
 
     @cached_property
-    def confirm_images(self) -> PreparedImages | None:
+    def confirm_images(self) -> Measurable | None:
         """The images kept from the search, decoded when they are first needed; ``None`` if there are none."""
         if self.n_confirm == 0:
             return None
         data = self.settings.data
-        return prepare(
+        return _prepared(
+            data,
             self.source,
             self.confirm_order,
             self.n_confirm,
-            self.loaded.preprocessing.pixel_transform(),
-            skip_bad=data.skip_bad,
+            self.loaded,
             fewer_will_do=data.n_confirm is None,
         )[0]
 
@@ -142,6 +147,8 @@ class Workbench:
 
     def cache_finding(self, execution: Execution) -> str | None:
         """Say how little of the dense model's tokens a worker can keep; ``None`` where it keeps all it will need."""
+        if self.architecture.heads:
+            return None  # a segmenter's layouts begin with its first block
         depth_bytes = prefix_bytes(self.architecture, len(self.search_images))
         n_wanted = self.architecture.depth - 2  # from after block 1 to where the last pruning layer's block begins
         n_room = self.cache_bytes(execution) // depth_bytes
@@ -179,14 +186,14 @@ class Workbench:
 
     def evaluator(
         self,
-        images: PreparedImages,
+        images: Measurable,
         *,
         batch_size: int | None = None,
         precision: Precision = "float32",
         cache_bytes: int = 0,
-    ) -> Evaluator:
+    ) -> AnyEvaluator:
         """Make an evaluator in this process."""
-        return Evaluator.of(
+        return evaluator_of(
             self.loaded,
             images,
             device=self.settings.device,
@@ -204,6 +211,7 @@ def load(settings: SearchSettings) -> Workbench:
         BudgetUnsatisfiable: no layout of the space meets the budget.
     """
     loaded = open_model(settings.model)
+    _require_task(settings.task, loaded)
     space = parse_space(settings.method, settings.preset, settings.space)
     budget = Budget.parse(settings.budget, dense_cost(loaded.architecture).gflops)
     problem, left_out = Problem(space, loaded.architecture, budget, settings.budget_by).without_misfits()
@@ -238,8 +246,10 @@ def open_model(settings: ModelSettings) -> LoadedModel:
     )
 
 
-def open_data(settings: DataSettings, loaded: LoadedModel) -> ImageSource:
-    """Find the images that the settings name."""
+def open_data(settings: DataSettings, loaded: LoadedModel) -> AnySource:
+    """Find the images that the settings name; for a segmenter those with masks."""
+    if loaded.architecture.heads:
+        return find_masks(settings.data, n_classes=loaded.architecture.n_classes, folders=settings.masks)
     return find_images(
         settings.data,
         n_classes=loaded.architecture.n_classes,
@@ -250,8 +260,8 @@ def open_data(settings: DataSettings, loaded: LoadedModel) -> ImageSource:
 
 
 def take_images(
-    settings: DataSettings, source: ImageSource, loaded: LoadedModel
-) -> tuple[PreparedImages, list[ListedImage], int]:
+    settings: DataSettings, source: AnySource, loaded: LoadedModel
+) -> tuple[Measurable, list[ListedImage], int]:
     """Decode the search images and set the confirm images aside.
 
     Returns:
@@ -266,10 +276,35 @@ def take_images(
         asked = f"{n_search} search" + (f" and {settings.n_confirm} confirm" if settings.n_confirm else "")
         raise InvalidInput(f"{asked} images are asked for, but the data has {total}: ask for fewer")
     order = stratified_order(source.images, settings.seed)
-    transform = loaded.preprocessing.pixel_transform()
-    images, rest = prepare(source, order, n_search, transform, skip_bad=settings.skip_bad)
+    images, rest = _prepared(settings, source, order, n_search, loaded)
     n_confirm = min(n_search, len(rest)) if settings.n_confirm is None else settings.n_confirm
     return images, rest, n_confirm
+
+
+def _prepared(
+    settings: DataSettings,
+    source: AnySource,
+    wanted: Sequence[ListedImage],
+    n: int,
+    loaded: LoadedModel,
+    *,
+    fewer_will_do: bool = False,
+) -> tuple[Measurable, list[ListedImage]]:
+    """Decode the first ``n`` usable images of a list, with their masks if they have any."""
+    preprocessing, how = loaded.preprocessing, {"skip_bad": settings.skip_bad, "fewer_will_do": fewer_will_do}
+    if isinstance(source, ImageSource):
+        return prepare(source, wanted, n, preprocessing.pixel_transform(), **how)
+    _, height, width = preprocessing.input_size
+    windows = None if settings.stride is None else Windows((height, width), (settings.stride,) * 2)
+    return prepare_scenes(source, wanted, n, preprocessing, windows=windows, **how)
+
+
+def _require_task(task: Task, loaded: LoadedModel) -> None:
+    """Refuse a model that does something else."""
+    if (task == "segmentation") != bool(loaded.architecture.heads):
+        does = "segments" if loaded.architecture.heads else "classifies"
+        remedy = "search with --task segmentation" if loaded.architecture.heads else "leave --task out"
+        raise InvalidInput(f"{loaded.name} {does}, and {task} is asked for: {remedy}, or name another model")
 
 
 def _triple(values: tuple[float, ...]) -> str:

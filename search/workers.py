@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from objectives.evaluator import DenseReference
-from objectives.images import PreparedImages
+from objectives.evaluators import Measurable
 from objectives.metrics import Measurement, Precision
 from pruning.models import LoadedModel
 from search.actor import Actor, Task, pixels_digest
@@ -84,7 +84,7 @@ class RayExecutor:
         return len(self._idle) + len(self._running)
 
     def hold(
-        self, images: PreparedImages, reference: DenseReference | None = None, *, precision: Precision = "float32"
+        self, images: Measurable, reference: DenseReference | None = None, *, precision: Precision = "float32"
     ) -> None:
         """Put the images into the object store, from which each node fetches them once for all its workers."""
         known = None if reference is None else ray.put(reference)

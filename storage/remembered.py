@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from objectives.comparison import Comparison, compare_on
 from objectives.metrics import METRICS, Measurement
-from objectives.statistics import PairedComparison, compare_paired
 from spaces import Architecture, Budget, InvalidInput
 from storage.export import layout_of, write_layout
 from storage.records import MeasurementKind, StudyRecord, StudyState, TrialRecord, TrialState
@@ -108,7 +108,7 @@ class RememberedStudy:
 
     def compare(
         self, first: int | str, second: int | str, *, other: RememberedStudy | None = None
-    ) -> tuple[PairedComparison, MeasurementKind]:
+    ) -> tuple[Comparison, MeasurementKind]:
         """Compare two trials, or one with the dense model, image by image.
 
         The confirm images are used where both were confirmed, else the search images.
@@ -128,7 +128,7 @@ class RememberedStudy:
             if one is None or two is None or one.image_list_hash != two.image_list_hash:
                 continue
             if metric in one.outcomes and metric in two.outcomes:
-                return compare_paired(one.hits(metric), two.hits(metric)), kind
+                return compare_on(self.record.metric, one, two), kind
         raise InvalidInput(
             f"{first} and {second} cannot be compared: both must be complete, and measured on the same images"
         )

@@ -45,17 +45,17 @@ def evaluate(config: Path, as_json: bool, **options: Any) -> None:
     data = DataSettings.parse(data_settings(options))
     measuring = MeasuringSettings.parse(measuring_settings(options))
     from dashboard.words import comparison_line, measurement_line
-    from objectives.evaluator import Evaluator
-    from objectives.statistics import compare_paired
+    from objectives.comparison import compare_on
+    from objectives.evaluators import evaluator_of
     from search.executors import LocalExecutor
     from search.workbench import open_data, open_model, require_device, take_images
     from storage.export import measurement_values
 
     require_device(measuring.device)
     loaded = open_model(model)
-    layout.stages(loaded.architecture)  # a layout that does not fit is refused before images are decoded
+    layout.cost(loaded.architecture)  # a layout that does not fit is refused before images are decoded
     images, _, _ = take_images(data, open_data(data, loaded), loaded)
-    evaluator = partial(Evaluator.of, loaded, device=measuring.device, batch_size=measuring.settled_batch_size)
+    evaluator = partial(evaluator_of, loaded, device=measuring.device, batch_size=measuring.settled_batch_size)
     say(f"measuring on {len(images)} images")
     if _searched_on(config) == images.list_hash:
         say("note: the layout was chosen on these very images, so its number here is partly luck; see --image-seed")
@@ -63,9 +63,8 @@ def evaluate(config: Path, as_json: bool, **options: Any) -> None:
         executor.hold(images, precision=measuring.settled_precision)
         dense, _ = executor.measure_dense()
         measured = executor.measure(layout)
-    metric = "top1" if images.has_labels else "agreement"
-    name = f"{metric}_pct"
-    comparison = compare_paired(measured.hits(name), dense.hits(name))
+    metric = "miou" if loaded.architecture.heads else "top1" if images.has_labels else "agreement"
+    comparison = compare_on(metric, measured, dense)
     if as_json:
         print_json(
             {

@@ -14,6 +14,7 @@ from spaces.methods import flat_settings, method_names, read_document
 from storage.remembered import DEFAULT_DB
 
 __all__ = [
+    "DEFAULT_METHOD",
     "data_options",
     "data_settings",
     "db_option",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
-_DEFAULT_METHOD = "zero_tprune"
+DEFAULT_METHOD = "zero_tprune"
 
 db_option = click.option(
     "--db",
@@ -51,7 +52,11 @@ def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 model_options = _together(
-    click.option("--model", required=True, help="A timm name, shapes_vit_small, local-dir:/path or hf-hub:org/name."),
+    click.option(
+        "--model",
+        required=True,
+        help="A timm name, shapes_vit_small, shapes_seg_small, local-dir:/path or hf-hub:org/name.",
+    ),
     click.option("--checkpoint", help="Weights: a .safetensors or .pth file."),
     click.option("--pretrained", is_flag=True, help="Download timm's weights for the model from the hub."),
     click.option("--num-classes", type=int, help="Classes of the model, where not its usual number."),
@@ -87,7 +92,26 @@ data_options = _together(
     ),
     click.option("--image-seed", type=int, default=0, show_default=True, help="Of the choice of images."),
     click.option("--skip-bad-images", is_flag=True, help="Leave out files that cannot be decoded."),
+    click.option("--image-folder", help="Of a segmenter's data, below its root.  [default: images]"),
+    click.option("--mask-folder", help="Of the masks, likewise.  [default: annotations]"),
+    click.option("--mask-split", help="Folder below both.  [default: validation, val or test, where there is one]"),
+    click.option("--mask-suffix", help="What a mask's name has for its image's suffix.  [default: .png]"),
+    click.option("--list-file", help="Names of the images with masks to take, one a line, without suffix."),
+    click.option("--reduce-zero-label", is_flag=True, default=None, help="Masks: 0 counts for nothing, 1 is class 0."),
+    click.option("--ignore-index", type=int, help="Masks: the value that counts for nothing.  [default: 255]"),
+    click.option("--label-map", help="Masks: a text file of lines VALUE CLASS, or VALUE ignore."),
+    click.option("--stride", type=int, help="Cut images into windows, so many px apart.  [default: whole images]"),
 )
+_MASK_OPTIONS = {
+    "images": "image_folder",
+    "masks": "mask_folder",
+    "split": "mask_split",
+    "mask_suffix": "mask_suffix",
+    "list_file": "list_file",
+    "reduce_zero_label": "reduce_zero_label",
+    "ignore_index": "ignore_index",
+    "label_map": "label_map",
+}
 
 
 def data_settings(options: dict[str, Any]) -> dict[str, Any]:
@@ -97,6 +121,8 @@ def data_settings(options: dict[str, Any]) -> dict[str, Any]:
         "n_confirm": options.pop("n_confirm", 0),
         "seed": options.pop("image_seed"),
         "skip_bad": options.pop("skip_bad_images"),
+        "masks": _given({name: options.pop(option) for name, option in _MASK_OPTIONS.items()}),
+        "stride": options.pop("stride"),
     }
 
 
@@ -181,7 +207,7 @@ space_options = _together(
         multiple=True,
         metavar="NAME[,NAME]",
         help=f"What to search: one method, several (A,B, or repeat it), or all. There are {', '.join(METHODS)}; "
-        f"prunefront methods says more.  [default: {_DEFAULT_METHOD}]",
+        f"prunefront methods says more.  [default: {DEFAULT_METHOD}; dtop of segmenters]",
     ),
     click.option(
         "--space",
@@ -202,15 +228,15 @@ space_options = _together(
 )
 
 
-def space_settings(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the space's options out of ``options`` and give them as settings.
+def space_settings(options: dict[str, Any], default_method: str = DEFAULT_METHOD) -> dict[str, Any]:
+    """Take the space's options out of ``options`` and give them as settings; without a method that of the default.
 
     Raises:
         InvalidInput: a setting is not NAME=VALUE, or the space's file cannot be read.
     """
     methods, space = options.pop("methods"), options.pop("space")
     settings: dict[str, Any] = {}
-    preset, default = space, _DEFAULT_METHOD
+    preset, default = space, default_method
     if Path(space).suffix in (".yaml", ".yml", ".json"):
         document = read_document(space)
         preset, default = document.pop("preset", "paper"), document.pop("method", default)

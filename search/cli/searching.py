@@ -12,6 +12,7 @@ import click
 from search.cli.fronts import front_as_json, print_front
 from search.cli.looking import missed_budget
 from search.cli.options import (
+    DEFAULT_METHOD,
     data_options,
     data_settings,
     db_option,
@@ -39,6 +40,13 @@ __all__ = ["resume", "search"]
 @click.option(
     "--budget", required=True, help="3.0 (GFLOPs), 65% (of dense), or a range for a whole front: 2.0:4.0, 50%:90%."
 )
+@click.option(
+    "--task",
+    type=click.Choice(["classification", "segmentation"]),
+    default="classification",
+    show_default=True,
+    help="What the model does. Segmenters are searched by dtop, for mIoU, without races.",
+)
 @click.option("--study", help="Name of the study.  [default: the model and the time]")
 @click.option("--trials", type=int, default=200, show_default=True, help="Candidates to measure.")
 @space_options
@@ -58,10 +66,8 @@ __all__ = ["resume", "search"]
 )
 @click.option(
     "--metric",
-    type=click.Choice(["top1", "agreement"]),
-    default="top1",
-    show_default=True,
-    help="What to maximise; agreement with the dense model needs no labels.",
+    type=click.Choice(["top1", "agreement", "miou"]),
+    help="What to maximise; agreement with the dense model needs no labels.  [default: top1; miou of segmenters]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the proposals.")
 @click.option(
@@ -114,10 +120,14 @@ def search(**options: Any) -> None:
         --set similarity=cosine --sampler nsga2
       prunefront search --model shapes_vit_small --data shapes --budget 50%:90% --method all \\
         --set zero_tprune.s=0:10 --set keep_rate=0.5:1
+      prunefront search --task segmentation --model shapes_seg_small --data shapes --budget 60%:100%
     """
     db, as_json, n_trials = options.pop("db"), options.pop("as_json"), options.pop("trials")
     execution = Execution.parse(execution_settings(options))
     race, race_error, look_ahead = options.pop("race"), options.pop("race_error"), options.pop("look_ahead")
+    segments = options["task"] == "segmentation"
+    if options["metric"] is None:
+        options["metric"] = "miou" if segments else "top1"
     study = options.pop("study") or f"{_plain(options['model'])}-{datetime.now():%Y%m%d-%H%M%S}"
     output = _new(_writable(options.pop("output") or Path(f"{study}.json")))
     settings = SearchSettings.parse(
@@ -126,8 +136,8 @@ def search(**options: Any) -> None:
             "model": model_settings(options),
             "data": data_settings(options),
             **measuring_settings(options),
-            **space_settings(options),
-            "race_error": race_error if race else None,
+            **space_settings(options, "dtop" if segments else DEFAULT_METHOD),
+            "race_error": race_error if race and not segments else None,
             "look_ahead": "auto" if look_ahead is None else look_ahead,
             **options,
         }
