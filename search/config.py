@@ -15,7 +15,16 @@ from spaces.errors import describe_problems
 from spaces.methods import flat_settings, method_names
 from spaces.problem import BudgetBy
 
-__all__ = ["SAMPLERS", "DataSettings", "Execution", "MeasuringSettings", "ModelSettings", "SearchSettings", "n_shares"]
+__all__ = [
+    "SAMPLERS",
+    "DataSettings",
+    "Execution",
+    "FineTuningSettings",
+    "MeasuringSettings",
+    "ModelSettings",
+    "SearchSettings",
+    "n_shares",
+]
 
 SAMPLERS = ("random", "tpe", "nsga2", "gp")
 _LEAST_LOOK_AHEAD = 4
@@ -78,6 +87,12 @@ class DataSettings(_Settings):
     stride: Positive | None = None
 
 
+ModelGiven = Annotated[
+    ModelSettings, BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)
+]
+DataGiven = Annotated[DataSettings, BeforeValidator(lambda given: {"data": given} if isinstance(given, str) else given)]
+
+
 class MeasuringSettings(_Settings):
     """How a layout is measured.
 
@@ -135,8 +150,8 @@ class SearchSettings(MeasuringSettings):
     """
 
     study: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\w[\w.+-]*$")]
-    model: Annotated[ModelSettings, BeforeValidator(lambda given: {"name": given} if isinstance(given, str) else given)]
-    data: Annotated[DataSettings, BeforeValidator(lambda given: {"data": given} if isinstance(given, str) else given)]
+    model: ModelGiven
+    data: DataGiven
     budget: str
     method: Annotated[str | tuple[str, ...], BeforeValidator(_method_names)] = "zero_tprune"
     preset: str = "paper"
@@ -197,6 +212,29 @@ class SearchSettings(MeasuringSettings):
                 "or --budget-by repair"
             )
         return self
+
+
+class FineTuningSettings(_Settings):
+    """What a training of heads needs, as a file holds it; see ``objectives.finetuning``.
+
+    Attributes:
+        model: a segmenter.
+        data: images with masks to train on; ``shapes`` draws images that no evaluation sees.
+        layout: of ``dtop``, by which tokens are finished meanwhile.
+        output: the .safetensors file to write.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    model: ModelGiven
+    data: DataGiven
+    layout: Mapping[str, Any]
+    output: str
+    n_steps: Positive
+    batch_size: Positive = 16
+    rate: Annotated[float, Field(gt=0)] = 2e-4
+    seed: Annotated[int, Field(ge=0)] = 0
+    save_every: Positive = 500
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 class Execution(_Settings):

@@ -27,6 +27,7 @@ _VERBS = {
     "export": "search.cli.exporting",
     "export-optuna": "search.cli.exporting",
     "evaluate": "search.cli.evaluating",
+    "finetune-heads": "search.cli.finetuning",
     "flops": "search.cli.counting",
     "methods": "search.cli.methods",
     "models": "search.cli.models",
