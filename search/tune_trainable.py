@@ -79,6 +79,14 @@ class LayoutTrainable(tune.Trainable):  # type: ignore[misc]
             "gflops": self._gflops,
         }
 
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """Keep which layout it is; Tune asks for a checkpoint at the end of every trial."""
+        return {"layout": self._config.model_dump(mode="json")}
+
+    def load_checkpoint(self, checkpoint: Mapping[str, Any] | None) -> None:
+        """Begin the layout anew: what was measured of it is not kept."""
+        self.cleanup()
+
     def cleanup(self) -> None:
         """Leave the layout that was being measured, if one was."""
         if self._steps is not None:
