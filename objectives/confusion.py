@@ -116,7 +116,7 @@ class Confusions:
 
         def by_class(of: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.float64]:
             summed = np.bincount(self.image * self.n_classes + of, count, minlength=self.n_images * self.n_classes)
-            return summed.reshape(self.n_images, self.n_classes)
+            return summed.reshape(self.n_images, self.n_classes).astype(np.float64)
 
         return np.stack([by_class(truth, right), by_class(truth, self.count), by_class(found, self.count)], axis=1)
 

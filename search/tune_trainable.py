@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from ray import tune
 
-from objectives.evaluator import DenseReference, Hits
-from objectives.evaluators import Measurable, evaluator_of
+from objectives.evaluator import DenseReference, Evaluator, Hits
+from objectives.images import PreparedImages
 from objectives.metrics import Measurement
 from pruning.models import LoadedModel
 from search.allocation import keep_freed_memory
@@ -33,16 +33,16 @@ class LayoutTrainable(tune.Trainable):  # type: ignore[misc]
         config: Mapping[str, Any],
         *,
         loaded: LoadedModel,
-        images: Measurable,
+        images: PreparedImages,
         reference: DenseReference,
         threads: int = 1,
         chunk_batches: int = 4,
         **how: Any,
     ) -> None:
-        """Take the model, the images and what the dense model said of them; ``how`` is as for ``evaluator_of``."""
+        """Take the model, the images and what the dense model said of them; ``how`` is as for ``Evaluator.of``."""
         torch.set_num_threads(threads)
         keep_freed_memory()
-        self._evaluator = evaluator_of(loaded, images, **how)
+        self._evaluator = Evaluator.of(loaded, images, **how)
         self._evaluator.compare_with(reference)
         self._chunk_batches = chunk_batches
         self._steps: Generator[Hits, bool, Measurement] | None = None

@@ -104,6 +104,12 @@ def test_a_race_over_miou_is_refused():
         SearchSettings.parse(values | {"race_error": 0.05})
 
 
+def test_ray_tune_is_refused_since_it_would_stop_between_images(tmp_path):
+    code, _, err = run(*searching(tmp_path, "--executor", "tune", study="tuned"))
+    assert code == 2
+    assert "search segmenters with --executor ray" in err
+
+
 def test_evaluate_compares_a_layout_with_the_dense_model(searched):
     folder, _, _ = searched
     code, out, err = run(
