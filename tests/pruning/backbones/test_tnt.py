@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pruning import pruned, read_architecture
-from pruning.backbones.tnt import FAMILY, _attend
+from pruning.backbones.tnt import FAMILY, _look, _mix
 from pruning.reduction import Keep, Merge
 from spaces import RandomDrop, UnsupportedModel, ZeroTPrune
 from tests.tiny import tiny_images, tiny_tnt
@@ -99,8 +99,8 @@ def test_words_become_what_their_sentence_becomes(where, kind, legacy):
 
 def test_its_attention_in_the_open_is_timms():
     attention, x = tiny_tnt().blocks[0].attn_out, torch.randn(2, 17, 24)
-    out, maps = _attend(attention, x, None)
-    torch.testing.assert_close(out, attention(x))
+    maps = _look(attention, x, None)
+    torch.testing.assert_close(_mix(attention, maps.weights, maps.value), attention(x))
     torch.testing.assert_close(maps.weights.sum(-1), torch.ones(2, 3, 17))
     logits = maps.query @ maps.key.transpose(-2, -1) * attention.scale
     torch.testing.assert_close(maps.weights, logits.softmax(-1))
@@ -109,7 +109,8 @@ def test_its_attention_in_the_open_is_timms():
 def test_a_token_that_counts_twice_is_attended_to_as_two_would_be():
     attention, x = tiny_tnt().blocks[0].attn_out, torch.randn(1, 6, 24)
     sizes = torch.tensor([1.0, 1, 2, 1, 1, 1])
-    weighed, _ = _attend(attention, x, sizes.log()[None, None, None])
+    maps = _look(attention, x, sizes.log()[None, None, None])
+    weighed = _mix(attention, maps.weights, maps.value)
     repeated = attention(torch.cat([x, x[:, 2:3]], dim=1))[:, :6]
     torch.testing.assert_close(weighed, repeated)
 
