@@ -89,5 +89,6 @@ def _row(model: _Supported) -> list[str]:
         method if fitting == tuple(METHODS[method][1].presets) else f"{method} ({', '.join(fitting)})"
         for method, fitting in model.methods.items()
     ]
-    text = "all" if methods == list(METHODS) else ", ".join(methods)
+    of_classifiers = [name for name, (config, _) in METHODS.items() if not config.predicts_every_patch]
+    text = "all" if methods == of_classifiers else ", ".join(methods)
     return [model.model, model.family, str(model.depth), str(model.tokens), f"{model.gflops:.4g}", text or "none"]

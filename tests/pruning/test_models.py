@@ -192,7 +192,7 @@ def test_a_folder_of_another_librarys_model_is_refused(tmp_path):
     [
         ("tnt_*", {"tnt_b_patch16_224": "TNT", "tnt_s_legacy_patch16_224": "TNT", "tnt_s_patch16_224": "TNT"}),
         ("lvvit_?", {"lvvit_m": "LV-ViT", "lvvit_s": "LV-ViT"}),
-        ("shapes_*", {"shapes_vit_small": "ViT"}),
+        ("shapes_*", {"shapes_seg_small": "segmenter", "shapes_vit_small": "ViT"}),
         ("deit3_small_patch16_384", {"deit3_small_patch16_384": "ViT"}),
         (
             "vit_[bls]*_patch14_reg4_dinov2",

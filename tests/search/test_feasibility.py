@@ -135,7 +135,7 @@ def test_the_trials_do_not_depend_on_which_worker_was_faster(place, tmp_path, mo
         monkeypatch.setattr(
             Workbench,
             "start",
-            lambda self, _, n=n_workers: ShuffledExecutor(self.evaluator, threads=1, n_workers=n, seed=n),
+            lambda self, *_, n=n_workers: ShuffledExecutor(self.evaluator, threads=1, n_workers=n, seed=n),
         )
         study.run(execution=LOCAL)
         stories.append(story(study))
