@@ -1,5 +1,6 @@
-"""What is remembered: studies, trials and measurements in SQL. Imports no torch."""
+"""What is remembered: studies, trials, measurements and jobs in SQL. Imports no torch."""
 
+from storage.job_records import JobKind, JobRecord, JobState
 from storage.lease import StudyOwned
 from storage.records import (
     MeasurementKind,
@@ -14,6 +15,9 @@ from storage.records import (
 from storage.store import Store
 
 __all__ = [
+    "JobKind",
+    "JobRecord",
+    "JobState",
     "MeasurementKind",
     "NewStudy",
     "NewTrial",

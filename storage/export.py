@@ -15,10 +15,12 @@ import yaml
 
 from objectives.metrics import Measurement
 from spaces import InvalidInput, PrunefrontError, layout_document, parse_layout
-from storage.records import StudyRecord, TrialRecord
+from storage.records import StudyRecord, TrialRecord, TrialState
 from storage.results import estimate_of
 
-__all__ = ["layout_of", "measurement_values", "table_of", "write_layout", "write_text"]
+__all__ = ["layout_of", "layout_text", "measurement_values", "table_of", "trial_as_json", "write_layout", "write_text"]
+
+_LAYOUT_SUFFIXES = (".json", ".yaml", ".yml")
 
 
 def layout_of(study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
@@ -58,6 +60,36 @@ def measurement_values(measurement: Measurement) -> dict[str, Any]:
     }
 
 
+def trial_as_json(trial: TrialRecord) -> dict[str, Any]:
+    """Give a trial for programs."""
+    return {
+        "trial": trial.number,
+        "state": trial.state.value,
+        "gflops": trial.gflops,
+        "is_over_budget": trial.state is TrialState.INFEASIBLE,
+        "overhead_gflops": trial.overhead_gflops,
+        "measured": None if trial.measurement is None else measurement_values(trial.measurement),
+        "confirmed": None if trial.confirmation is None else measurement_values(trial.confirmation),
+        "duplicate_of": trial.duplicate_of,
+        "stopped_against": trial.rival,
+        "error": trial.error,
+        "layout": dict(trial.config),
+    }
+
+
+def layout_text(document: Mapping[str, Any], suffix: str) -> str:
+    """Write a layout document as JSON or YAML, by a file's ending.
+
+    Raises:
+        InvalidInput: another ending.
+    """
+    if suffix == ".json":
+        return json.dumps(document, indent=2, allow_nan=False) + "\n"
+    if suffix in (".yaml", ".yml"):
+        return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
+    raise InvalidInput(f"a layout is written as .json or .yaml, got {suffix!r}")
+
+
 def write_layout(document: Mapping[str, Any], path: Path) -> None:
     """Write a layout document as JSON or YAML, by the file's ending.
 
@@ -65,19 +97,16 @@ def write_layout(document: Mapping[str, Any], path: Path) -> None:
         InvalidInput: another ending.
         PrunefrontError: the file cannot be written.
     """
-    if path.suffix == ".json":
-        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-    elif path.suffix in (".yaml", ".yml"):
-        text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
-    else:
+    if path.suffix not in _LAYOUT_SUFFIXES:
         raise InvalidInput(f"a layout is written to a .json or .yaml file, got {path}")
-    write_text(text, path)
+    write_text(layout_text(document, path.suffix), path)
 
 
 def table_of(trials: Sequence[TrialRecord], metric: str) -> str:
     """Write trials as CSV: number, cost, the metric with its interval, and again on the confirm images.
 
-    The cost has an interval too where the images decide it.
+    The cost has an interval too where the images decide it. Texts that a spreadsheet would take for a formula are
+    quoted.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -95,7 +124,8 @@ def table_of(trials: Sequence[TrialRecord], metric: str) -> str:
                 row += [estimate.value, estimate.low, estimate.high, measurement.n_images]
         cost = None if trial.confirmation is None else trial.confirmation.gflops
         row += [*(_interval(trial.measurement) or [None] * 2), cost, *(_interval(trial.confirmation) or [None] * 2)]
-        writer.writerow([*row, trial.method, trial.digest, json.dumps(dict(trial.config), sort_keys=True)])
+        row += [trial.method, trial.digest, json.dumps(dict(trial.config), sort_keys=True)]
+        writer.writerow([_cell(value) for value in row])
     return out.getvalue()
 
 
@@ -103,6 +133,18 @@ def _interval(measurement: Measurement | None) -> list[float | None] | None:
     """Give the ends of a measured cost's interval; ``None`` where the cost is the same for every image."""
     measured = None if measurement is None else measurement.measured_gflops
     return None if measured is None else [measured.low, measured.high]
+
+
+def _cell(value: Any) -> Any:
+    """Keep a text from being run as a formula; numbers stay what they are.
+
+    >>> _cell("=HYPERLINK(A1)"), _cell("zero_tprune"), _cell(-1.5)
+    ("'=HYPERLINK(A1)", 'zero_tprune', -1.5)
+    """
+    if not isinstance(value, str):
+        return value
+    quoted = f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return quoted.replace("\r", " ")  # which readers of CSV take for the end of a row
 
 
 def write_text(text: str, path: Path) -> None:

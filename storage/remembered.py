@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from storage.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DEFAULT_DB", "DENSE", "RememberedStudy"]
+__all__ = ["DEFAULT_DB", "DENSE", "RememberedStudy", "describe", "state_of"]
 
 DEFAULT_DB = "sqlite:///prunefront.db"
 DENSE = "dense"
@@ -146,6 +147,15 @@ class RememberedStudy:
                 budget.
         """
         trial = self.best(budget) if number is None else self.trial(number)
+        write_layout(self.layout(trial), Path(path))
+        return trial
+
+    def layout(self, trial: TrialRecord) -> dict[str, Any]:
+        """Make the document of a trial's layout; see ``storage.export.layout_of``.
+
+        Raises:
+            InvalidInput: it was stopped before it had seen all images, or it is over the budget.
+        """
         if trial.state is TrialState.INFEASIBLE:
             raise InvalidInput(
                 f"trial {trial.number} costs {trial.gflops:.4g} GFLOPs, measured, over the budget of "
@@ -156,8 +166,7 @@ class RememberedStudy:
                 f"trial {trial.number} was stopped after {trial.measurement and trial.measurement.n_images} images, "
                 f"when it had lost against trial {trial.rival}: export that one, or search again with --no-race"
             )
-        write_layout(layout_of(self.record, trial), Path(path))
-        return trial
+        return layout_of(self.record, trial)
 
     def trials_dataframe(self) -> pd.DataFrame:
         """Make a pandas table of all trials: state, cost, metrics with intervals, and the layout's settings."""
@@ -168,29 +177,33 @@ class RememberedStudy:
     def describe(self) -> dict[str, Any]:
         """Give the study's state for programs: settings that matter, counts of trials, the best so far."""
         record = self.record
-        counts = self._store.count_trials(self._id)
         best = best_of(self.trials(), record.metric)
-        return {
-            "name": record.name,
-            "state": _state_of(record),
-            "driver": record.owner,
-            "error": record.error,
-            "model": record.model,
-            "data": record.data,
-            "method": record.method,
-            "sampler": record.sampler,
-            "metric": record.metric,
-            "seed": record.seed,
-            "budget_gflops": [record.budget_low_gflops, record.budget_high_gflops],
-            "dense_gflops": record.dense_gflops,
-            "created_at": record.created_at.isoformat(),
-            "n_trials": record.n_trials,
-            "trials": {state.value: count for state, count in counts.items()},
-            "best": None if best is None else best.number,
-        }
+        return describe(record, self._store.count_trials(self._id), None if best is None else best.number)
 
 
-def _state_of(record: StudyRecord) -> str:
+def describe(record: StudyRecord, counts: Mapping[TrialState, int], best: int | None) -> dict[str, Any]:
+    """Give a study's state for programs: settings that matter, counts of trials, the best one's number."""
+    return {
+        "name": record.name,
+        "state": state_of(record),
+        "driver": record.owner,
+        "error": record.error,
+        "model": record.model,
+        "data": record.data,
+        "method": record.method,
+        "sampler": record.sampler,
+        "metric": record.metric,
+        "seed": record.seed,
+        "budget_gflops": [record.budget_low_gflops, record.budget_high_gflops],
+        "dense_gflops": record.dense_gflops,
+        "created_at": record.created_at.isoformat(),
+        "n_trials": record.n_trials,
+        "trials": {state.value: count for state, count in counts.items()},
+        "best": best,
+    }
+
+
+def state_of(record: StudyRecord) -> str:
     """Name the state; a study that says running without a living driver was cut off."""
     if record.state is StudyState.RUNNING and record.owner is None:
         return StudyState.INTERRUPTED.value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -80,9 +80,14 @@ def _trial_id(connection: Connection, study_id: int, number: int) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def measurements_of(connection: Connection, study_id: int) -> Measured:
-    """Read all measurements of a study, by the trial's row (``None``: the dense model) and the images."""
+def measurements_of(connection: Connection, study_id: int, trial_rows: Sequence[int] | None = None) -> Measured:
+    """Read a study's measurements, by the trial's row (``None``: the dense model) and the images.
+
+    All of them, or those of some trials' rows; an empty list of rows gives the dense model's.
+    """
     of_study = measurements.c.study_id == study_id
+    if trial_rows is not None:
+        of_study &= measurements.c.trial_id.in_(trial_rows) if trial_rows else measurements.c.trial_id.is_(None)
     # In this order every measurement found has its values, whatever is written between the two queries.
     columns = [column for column in measurements.c if column is not measurements.c.n_kept]
     found = connection.execute(select(*columns).where(of_study).order_by(measurements.c.id)).all()

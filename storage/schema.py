@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -23,7 +24,17 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = ["measurements", "metadata", "metric_values", "now", "studies", "trials"]
+__all__ = [
+    "job_files",
+    "job_lines",
+    "jobs",
+    "measurements",
+    "metadata",
+    "metric_values",
+    "now",
+    "studies",
+    "trials",
+]
 
 
 def now() -> datetime:
@@ -142,4 +153,42 @@ metric_values = Table(
     Column("low", Float),
     Column("high", Float),
     Column("outcomes", LargeBinary),  # one bit an image, for metrics that are a share of images
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(20), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("study", String(200)),  # a name: the study need not be there yet
+    Column("request", JSON, nullable=False),
+    Column("progress", JSON),
+    Column("result", JSON),
+    Column("error", Text),
+    Column("is_cancelling", Boolean, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("runner", Text),
+    Column("runner_until", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Index(None, "state"),
+    Index(None, "study", "kind"),
+)
+
+job_lines = Table(
+    "job_lines",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("text", Text, nullable=False),
+)
+
+job_files = Table(
+    "job_files",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(100), primary_key=True),
+    Column("content", LargeBinary, nullable=False),
 )

@@ -10,13 +10,15 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from objectives.metrics import Measurement
 from spaces.errors import InvalidInput
 from storage import lease, rows, transitions
-from storage.database import WRITES, open_engine, shown
+from storage.browsing import Browsing
+from storage.database import WRITES, NotThere, open_engine, shown
+from storage.jobs import Jobs
 from storage.patience import Patience, may_be_done, patiently, told_plainly
 from storage.records import MeasurementKind, NewStudy, NewTrial, StudyRecord, StudyState, TrialRecord, TrialState
 from storage.schema import now, studies, trials
@@ -50,6 +52,8 @@ class Store:
         self._reader = self._engine
         if self._engine.dialect.name == "postgresql":  # what is read in several steps is of one moment, as in SQLite
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
+        self.browse = Browsing(self._reading)
+        self.jobs = Jobs(self._writing, self._reading)
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +97,7 @@ class Store:
         """Find a study by its name.
 
         Raises:
-            InvalidInput: there is none of that name; the message lists those there are.
+            NotThere: there is none of that name; the message lists those there are.
         """
         with self._reading() as connection:
             row = connection.execute(select(studies).where(studies.c.name == name)).one_or_none()
@@ -101,7 +105,7 @@ class Store:
                 return rows.study_of(row)
             names = connection.execute(select(studies.c.name).order_by(studies.c.created_at.desc())).scalars().all()
         known = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-        raise InvalidInput(f"there is no study {name!r} in {self.url}; there are: {known or 'none yet'}")
+        raise NotThere(f"there is no study {name!r} in {self.url}; there are: {known or 'none yet'}")
 
     def studies(self) -> list[StudyRecord]:
         """List all studies, the newest first."""
@@ -111,9 +115,7 @@ class Store:
     @patiently
     def count_trials(self, study_id: int) -> dict[TrialState, int]:
         """Count a study's trials by their state."""
-        query = select(trials.c.state, func.count()).where(trials.c.study_id == study_id).group_by(trials.c.state)
-        with self._reading() as connection:
-            return {TrialState(state): count for state, count in connection.execute(query)}
+        return self.browse.count_states(study_id)
 
     @patiently
     def set_study_state(self, study_id: int, state: StudyState, error: str | None = None) -> None:
@@ -245,14 +247,9 @@ class Store:
         """Find one trial.
 
         Raises:
-            InvalidInput: the study has no trial of that number.
+            NotThere: the study has no trial of that number.
         """
-        found = self.trials(study_id)
-        if not found:
-            raise InvalidInput("the study has no trials yet")
-        if not 0 <= number < len(found):
-            raise InvalidInput(f"the study has trials 0 to {len(found) - 1}, got {number}")
-        return found[number]
+        return self.browse.trial(study_id, number)
 
     # Measurements outside the search
 
@@ -270,7 +267,7 @@ class Store:
     def dense(self, study_id: int, kind: MeasurementKind) -> Measurement | None:
         """Give the dense model's measurement on the search or the confirm images, if there is one."""
         with self._reading() as connection:
-            return rows.measurements_of(connection, study_id).get((None, kind))
+            return rows.measurements_of(connection, study_id, []).get((None, kind))
 
     @patiently
     def n_kept(self, study_id: int, number: int, kind: MeasurementKind) -> NDArray[np.int64] | None:

@@ -10,15 +10,15 @@ from typing import Any
 import click
 
 from dashboard.words import comparison_line, gflops_text, layout_line, measurement_line, with_interval
-from objectives.metrics import METRICS, Measurement
+from objectives.metrics import METRICS
 from search.cli.options import db_option, json_option
 from search.cli.output import print_json, print_table
 from storage import MeasurementKind, StudyRecord, TrialRecord, TrialState
-from storage.export import measurement_values, table_of, write_text
+from storage.export import measurement_values, table_of, trial_as_json, write_text
 from storage.remembered import DENSE, RememberedStudy
 from storage.results import estimate_of
 
-__all__ = ["front", "front_as_json", "infeasible_line", "print_front", "trial_as_json"]
+__all__ = ["front", "front_as_json", "infeasible_line", "print_front"]
 
 
 @click.command(short_help="Print a study's Pareto front; draw it, or write it as CSV.")
@@ -64,23 +64,6 @@ def front_as_json(study: RememberedStudy, *, by_method: bool = False) -> dict[st
         fronts = {method: [trial_as_json(trial) for trial in trials] for method, trials in study.fronts().items()}
         return about | {"fronts": fronts, "stopped_by_others": _n_stopped_by_others(study.trials())}
     return about | {"front": [trial_as_json(trial) for trial in study.front()]}
-
-
-def trial_as_json(trial: TrialRecord) -> dict[str, Any]:
-    """Give a trial for programs."""
-    return {
-        "trial": trial.number,
-        "state": trial.state.value,
-        "gflops": trial.gflops,
-        "is_over_budget": trial.state is TrialState.INFEASIBLE,
-        "overhead_gflops": trial.overhead_gflops,
-        "measured": _values(trial.measurement),
-        "confirmed": _values(trial.confirmation),
-        "duplicate_of": trial.duplicate_of,
-        "stopped_against": trial.rival,
-        "error": trial.error,
-        "layout": dict(trial.config),
-    }
 
 
 def print_front(study: RememberedStudy, *, by_method: bool = False) -> None:
@@ -156,7 +139,3 @@ def _n_stopped_by_others(trials: Sequence[TrialRecord]) -> dict[str, int]:
             trial.method for trial in stopped if trial.rival is not None and trials[trial.rival].method != trial.method
         )
     )
-
-
-def _values(measurement: Measurement | None) -> dict[str, Any] | None:
-    return None if measurement is None else measurement_values(measurement)

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from dashboard.words import comparison_line, measurement_line
-from search.cli.fronts import trial_as_json
 from search.cli.options import db_option, json_option
 from search.cli.output import print_json, print_table
 from spaces import Architecture, InvalidInput, PruningConfig, parse_layout
 from storage import MeasurementKind, Store, StudyRecord, TrialRecord, TrialState
+from storage.export import trial_as_json
 from storage.remembered import DENSE, RememberedStudy
 
 __all__ = ["compare", "missed_budget", "show", "status"]
