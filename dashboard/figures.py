@@ -15,7 +15,7 @@ from spaces import METHODS
 from storage import MeasurementKind, StudyRecord, TrialRecord, TrialState
 from storage.results import estimate_of, front_of, fronts_of, measured
 
-__all__ = ["FrontData", "FrontPoint", "draw_front", "front_data", "front_page", "plot_front"]
+__all__ = ["FrontData", "FrontPoint", "draw_front", "front_data", "front_page", "method_style", "plot_front"]
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 _FRONT, _CONFIRMED, _DENSE, _BUDGET, _OTHERS = "#0072B2", "#D55E00", "#000000", "#CC79A7", "#9AA5B1"
@@ -180,7 +180,7 @@ def _methods_traces(data: FrontData) -> Iterator[go.Scatter]:
     if not data.by_method:
         yield _front_line(data.front, _NEUTRAL)
     for method in data.methods:
-        color, symbol = _style(method, data.methods)
+        color, symbol = method_style(method, data.methods)
         front, others, confirmed = (
             [point for point in points if point.method == method]
             for points in (data.front, data.others, data.confirmed)
@@ -247,7 +247,7 @@ def _scatter(
     )
 
 
-def _style(method: str, methods: Sequence[str]) -> tuple[str, str]:
+def method_style(method: str, methods: Sequence[str]) -> tuple[str, str]:
     """Give a method its colour and symbol, the same in every picture."""
     names = list(dict.fromkeys([*METHODS, *methods]))
     return _STYLES[names.index(method) % len(_STYLES)]

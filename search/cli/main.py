@@ -29,6 +29,8 @@ _VERBS = {
     "evaluate": "search.cli.evaluating",
     "finetune-heads": "search.cli.finetuning",
     "flops": "search.cli.counting",
+    "serve": "search.cli.serving",
+    "runner": "search.cli.serving",
     "methods": "search.cli.methods",
     "models": "search.cli.models",
     "db": "search.cli.database",

@@ -1,0 +1,258 @@
+"""The front of a study that may be growing: a figure, and what to add to it as points arrive."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from dash import Patch
+
+from dashboard.figures import method_style
+from dashboard.snapshot import Point, StudySnapshot
+from dashboard.theme import Theme
+from objectives.metrics import METRICS, Measurement
+from storage.results import estimate_of
+
+__all__ = ["MAX_SVG_POINTS", "Look", "chosen_patch", "colour_choices", "front_figure", "growth"]
+
+MAX_SVG_POINTS = 5_000
+_SVG_IS_ENOUGH = 1_500  # points up to which SVG is as quick, and sharper
+_METHOD, _TIME = "method", "trial"
+_STOPPED, _MEASURED, _NEW_STOPPED, _NEW_MEASURED, _LINE, _FRONT, _CONFIRMED, _DENSE, _CHOSEN = range(9)
+_HOVER = "trial %{customdata}<br><b>%{y:.2f}</b> at %{x:.4g} GFLOPs<extra></extra>"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a front is to be drawn.
+
+    Attributes:
+        theme: its colours.
+        colour: what points are coloured by: nothing, ``method``, ``trial`` (the sampler's time), or a parameter.
+        has_webgl: whether the browser can draw many points quickly.
+    """
+
+    theme: Theme
+    colour: str | None = None
+    has_webgl: bool = True
+
+
+def colour_choices(snapshot: StudySnapshot) -> list[str]:
+    """Name what points can be coloured by."""
+    return [_METHOD, _TIME, *(name for name in snapshot.parameters if name not in (_METHOD, _TIME))]
+
+
+def front_figure(snapshot: StudySnapshot, dense: Measurement | None, look: Look) -> tuple[go.Figure, int]:
+    """Draw a study.
+
+    Returns:
+        The figure, and how many of its points are drawn: all, but without WebGL at most some thousands.
+    """
+    measured, stopped = list(snapshot.measured), list(snapshot.stopped)
+    n_points = len(measured) + len(stopped)
+    scatter: Any = go.Scattergl if look.has_webgl and n_points > _SVG_IS_ENOUGH else go.Scatter
+    if not look.has_webgl:
+        measured = _sample(measured, MAX_SVG_POINTS)
+        stopped = _sample(stopped, MAX_SVG_POINTS - len(measured))
+    theme, label = look.theme, METRICS[snapshot.study.metric].label
+    figure = go.Figure(layout=theme.layout(uirevision=snapshot.study.name, showlegend=True))
+    colours = _Colours(snapshot, look)
+    grey = {"color": theme.points, "size": 5, "symbol": "x", "opacity": 0.45}
+    figure.add_trace(_cloud(scatter, "stopped early", stopped, grey))
+    figure.add_trace(_cloud(scatter, "measured", measured, colours.marker(measured)))
+    figure.add_trace(_growing("stopped early", grey))
+    figure.add_trace(_growing("measured", colours.marker([]) | {"color": []}))
+    figure.add_trace(go.Scatter(mode="lines", hoverinfo="skip", showlegend=False))
+    size = {"size": 9, "color": theme.front, "line": {"width": 1, "color": theme.ground}}
+    figure.add_trace(_marks("front", size, with_intervals=True))
+    open_diamond = {"size": 10, "color": theme.confirmed, "symbol": "diamond-open"}
+    figure.add_trace(_marks("front on unseen images", open_diamond, with_intervals=True))
+    figure.add_trace(_marks("dense model", {"size": 14, "color": theme.dense, "symbol": "star"}))
+    ring = {"size": 18, "color": "rgba(0,0,0,0)", "line": {"width": 2.5, "color": theme.chosen}}
+    figure.add_trace(_marks("chosen", ring))
+    for key in colours.legend():
+        figure.add_trace(key)
+    for index, values in _front_values(snapshot).items():
+        figure.data[index].update(values)
+    figure.data[_LINE].line = {"color": theme.front, "width": 2, "shape": "hv"}
+    estimate = estimate_of(dense, snapshot.study.metric)
+    if dense is not None and estimate is not None:
+        figure.data[_DENSE].update(x=[dense.gflops], y=[estimate.value])
+    _draw_budget(figure, snapshot, theme)
+    figure.update_xaxes(title={"text": "GFLOPs an image (one multiply-add counts one)"})
+    figure.update_yaxes(title={"text": f"{html.escape(label)}, with 95 % interval"})
+    if snapshot.measured and snapshot.study.owner is None:  # while it grows, plotly makes room for what comes
+        x_range, y_range = _ranges(snapshot, estimate.value if estimate else None)
+        figure.update_xaxes(range=x_range)
+        figure.update_yaxes(range=y_range)
+    return figure, len(measured) + len(stopped)
+
+
+def growth(snapshot: StudySnapshot, look: Look, n_measured: int, n_stopped: int) -> Patch:
+    """Give what a figure lacks that was drawn of the first so many points; its zoom stays as it is.
+
+    All that came since the figure was drawn, not since the last time: so it does no harm to be told twice.
+    """
+    patch = Patch()
+    measured, stopped = snapshot.measured[n_measured:], snapshot.stopped[n_stopped:]
+    for index, points in ((_NEW_MEASURED, measured), (_NEW_STOPPED, stopped)):
+        trace = patch["data"][index]
+        trace["x"] = [point.gflops for point in points]
+        trace["y"] = [point.value for point in points]
+        trace["customdata"] = [point.number for point in points]
+    patch["data"][_NEW_MEASURED]["marker"]["color"] = _Colours(snapshot, look).values(measured)
+    for index, values in _front_values(snapshot).items():
+        for name, value in values.items():
+            patch["data"][index][name] = value
+    return patch
+
+
+def chosen_patch(point: Point | None) -> Patch:
+    """Put the ring around a trial, or take it away."""
+    patch = Patch()
+    patch["data"][_CHOSEN]["x"] = [] if point is None else [point.gflops]
+    patch["data"][_CHOSEN]["y"] = [] if point is None else [point.value]
+    return patch
+
+
+class _Colours:
+    """What colour each point has."""
+
+    def __init__(self, snapshot: StudySnapshot, look: Look) -> None:
+        self._snapshot, self._theme, self._by = snapshot, look.theme, look.colour
+        self._categories: dict[str, str] = {}
+        self._is_number = look.colour == _TIME
+        if look.colour not in (None, "", _METHOD, _TIME):
+            sample = self._drawn(snapshot.measured[:200])
+            self._is_number = all(isinstance(value, int | float | None) for value in sample)
+
+    def marker(self, points: Sequence[Point]) -> dict[str, Any]:
+        """Give a trace's marker."""
+        marker: dict[str, Any] = {"size": 6, "opacity": 0.7 if not self._by else 0.85, "color": self.values(points)}
+        if self._is_number:
+            name = html.escape(str(self._by))
+            bar = {"title": {"text": name, "side": "right"}, "thickness": 10, "outlinewidth": 0, "len": 0.9}
+            values = self.values(self._snapshot.measured) or [0.0, 1.0]
+            known = [value for value in values if value is not None] or [0.0]
+            marker |= {"colorscale": self._theme.scale, "cmin": min(known), "cmax": max(known)}
+            marker |= {"colorbar": bar} if points else {}
+        return marker
+
+    def values(self, points: Sequence[Point]) -> list[Any]:
+        """Give each point's colour, or the number that stands for it."""
+        if not self._by:
+            return [self._theme.points] * len(points)
+        if self._by == _TIME:
+            return [point.number for point in points]
+        if self._by == _METHOD:
+            return [method_style(point.method, self._snapshot.study.methods)[0] for point in points]
+        drawn = self._drawn(points)
+        return drawn if self._is_number else [self._category(str(value)) for value in drawn]
+
+    def legend(self) -> list[go.Scatter]:
+        """Explain categories in the legend."""
+        if self._by == _METHOD:
+            methods = self._snapshot.study.methods
+            found = {method: method_style(method, methods)[0] for method in methods}
+        else:
+            found = self._categories
+        return [
+            go.Scatter(name=html.escape(name), mode="markers", x=[None], y=[None], marker={"color": colour, "size": 8})
+            for name, colour in found.items()
+        ]
+
+    def _drawn(self, points: Sequence[Point]) -> list[Any]:
+        return [draw.get(str(self._by)) for draw in self._snapshot.draws([point.number for point in points])]
+
+    def _category(self, value: str) -> str:
+        return self._categories.setdefault(value, _nth_colour(len(self._categories)))
+
+
+def _nth_colour(n: int) -> str:
+    return f"hsl({(n * 137.508 + 205) % 360:.0f}, 60%, 55%)"  # hues as far apart as can be
+
+
+def _cloud(scatter: Any, name: str, points: Sequence[Point], marker: dict[str, Any]) -> Any:
+    colour = marker["color"]
+    if isinstance(colour, list) and len(set(colour[:1000])) == 1 and isinstance(colour[0], str):
+        marker = marker | {"color": colour[0]}
+    return scatter(
+        name=name,
+        mode="markers",
+        x=np.array([point.gflops for point in points], dtype=np.float32),
+        y=np.array([point.value for point in points], dtype=np.float32),
+        # A list: of an array plotly loses which point is clicked.
+        customdata=[point.number for point in points],
+        marker=marker,
+        hovertemplate=_HOVER,
+    )
+
+
+def _growing(name: str, marker: dict[str, Any]) -> go.Scatter:
+    """Make a trace of lists, which alone can be added to in the browser."""
+    return go.Scatter(
+        name=name, mode="markers", x=[], y=[], customdata=[], marker=marker, hovertemplate=_HOVER, showlegend=False
+    )
+
+
+def _marks(name: str, marker: dict[str, Any], *, with_intervals: bool = False) -> go.Scatter:
+    trace = go.Scatter(name=name, mode="markers", x=[], y=[], customdata=[], marker=marker, hovertemplate=_HOVER)
+    if with_intervals:
+        trace.error_y = {"type": "data", "symmetric": False, "thickness": 1.2, "width": 3, "color": marker["color"]}
+    return trace
+
+
+def _front_values(snapshot: StudySnapshot) -> dict[int, dict[str, Any]]:
+    """Give what changes with the front: by trace, its properties."""
+    front = list(snapshot.front)
+    confirmed = [snapshot.confirmed[point.number] for point in front if point.number in snapshot.confirmed]
+    values: dict[int, dict[str, Any]] = {
+        _LINE: {"x": [point.gflops for point in front], "y": [point.value for point in front]}
+    }
+    for index, points in ((_FRONT, front), (_CONFIRMED, confirmed)):
+        values[index] = {
+            "x": [point.gflops for point in points],
+            "y": [point.value for point in points],
+            "customdata": [point.number for point in points],
+            "error_y": {
+                "type": "data",
+                "symmetric": False,
+                "array": [(point.high or point.value) - point.value for point in points],
+                "arrayminus": [point.value - (point.value if point.low is None else point.low) for point in points],
+                "thickness": 1.2,
+                "width": 3,
+            },
+        }
+    return values
+
+
+def _draw_budget(figure: go.Figure, snapshot: StudySnapshot, theme: Theme) -> None:
+    for end in (snapshot.study.budget_low_gflops, snapshot.study.budget_high_gflops):
+        if end is not None:
+            figure.add_vline(x=end, line={"color": theme.budget, "dash": "dash", "width": 1.5})
+    figure.add_annotation(
+        x=snapshot.study.budget_high_gflops, y=0, yref="paper", text="budget", showarrow=False,
+        xanchor="right", yanchor="bottom", xshift=-4, font={"color": theme.budget},
+    )  # fmt: skip
+
+
+def _ranges(snapshot: StudySnapshot, dense: float | None) -> tuple[list[float], list[float]]:
+    """Choose what is seen at first: all costs, and all but the worst of what was measured; more by zooming out."""
+    study = snapshot.study
+    low_cost = min(point.gflops for point in snapshot.measured)
+    high_cost = max(study.dense_gflops, study.budget_high_gflops)
+    low = float(np.quantile([point.value for point in snapshot.measured], 0.03))
+    high = max([dense or low, *(point.high or point.value for point in snapshot.front)])
+    pad_x, pad = 0.05 * (high_cost - low_cost), 0.08 * max(high - low, 1.0)
+    return [low_cost - pad_x, high_cost + pad_x], [low - pad, high + pad]
+
+
+def _sample(points: list[Point], n: int) -> list[Point]:
+    """Take at most so many, evenly."""
+    if len(points) <= n:
+        return points
+    return [points[index] for index in np.linspace(0, len(points) - 1, max(n, 0)).astype(int)]

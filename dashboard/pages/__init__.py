@@ -1,0 +1,1 @@
+"""One file a page: what it shows (``layout``), and what it does (``register``)."""

@@ -1,0 +1,279 @@
+"""One study: its front as it grows, the best under a budget, and what is behind it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dash
+from dash import Input, Output, State, ctx, dcc, html
+
+from dashboard.desk import Desk
+from dashboard.front_figure import MAX_SVG_POINTS, Look, chosen_patch, colour_choices, front_figure, growth
+from dashboard.pages.parts import GRAPH_CONFIG, api_path, aria, badge, card, empty, job_line, progress_bar
+from dashboard.pages.study_tabs import TABS, tab_content
+from dashboard.pages.trial_card import trial_card
+from dashboard.snapshot import StudySnapshot
+from dashboard.theme import theme_of
+from spaces.errors import PrunefrontError
+from storage import JobKind, JobRecord, StudyState, TrialState
+from storage.remembered import state_of
+
+__all__ = ["layout", "register"]
+
+_MOST_ADDED = 3_000  # points, before the figure is drawn anew
+_GROWS_WITH_TRIALS = ("front", "history", "log")
+
+
+def layout(desk: Desk, name: str) -> html.Div:
+    """Make the page. Raises NotThere if there is no such study."""
+    snapshot = desk.snapshot(name)
+    study = snapshot.study
+    colour = "method" if len(study.methods) > 1 else None
+    least = study.budget_low_gflops or min((point.gflops for point in snapshot.front), default=0.0)
+    most = study.budget_high_gflops
+    about = f"{study.model} on {study.data}, {study.sampler}, seed {study.seed}, {', '.join(study.methods)}"
+    controls = html.Div(
+        [
+            html.Label("Colour by", htmlFor="study-colour"),
+            dcc.Dropdown(colour_choices(snapshot), colour, id="study-colour", placeholder="nothing", searchable=True),
+            html.Span(id="study-drawn", className="muted"),
+        ],
+        className="controls",
+    )
+    slider = html.Div(
+        [
+            html.P(["Best under ", html.B(id="study-limit")], id="study-under-label", className="muted"),
+            dcc.Slider(
+                least, most, value=most, step=(most - least) / 200 or 0.001, marks=None, id="study-under",
+                disabled=most <= least,
+            ),
+        ]
+    )  # fmt: skip
+    return html.Div(
+        [
+            dcc.Store(id="study-name", data=name),
+            dcc.Store(id="study-cursor", data=None),
+            dcc.Store(id="study-chosen", data=None),
+            dcc.Interval(id="study-tick", interval=2000),
+            html.Div([html.H1(name), html.Div(id="study-state")], className="title"),
+            html.P(about, className="muted"),
+            html.Div(_actions(name), className="actions"),
+            html.P(id="study-said", role="status"),
+            html.Div(
+                [
+                    card(
+                        controls,
+                        dcc.Graph(id="study-front", config=GRAPH_CONFIG, className="figure tall"),
+                        **aria(label="Pareto front"),
+                    ),
+                    html.Aside([card(slider), html.Div(id="study-trial")]),
+                ],
+                className="split",
+            ),
+            card(
+                dcc.RadioItems(  # not dcc.Tabs, which cannot be reached by keys
+                    options=[{"label": label, "value": value} for value, label in TABS.items()],
+                    value="front",
+                    inline=True,
+                    id="study-tab",
+                    className="tabs",
+                    inputClassName="tab-input",
+                    labelClassName="tab",
+                ),
+                html.Div(id="study-tab-content"),
+            ),
+        ]
+    )  # fmt: skip
+
+
+def register(app: dash.Dash, desk: Desk) -> None:
+    """Draw, follow, choose, and do."""
+    _register_figure(app, desk)
+    _register_choice(app, desk)
+    _register_rest(app, desk)
+
+
+def _register_figure(app: dash.Dash, desk: Desk) -> None:
+    @app.callback(
+        Output("study-front", "figure"),
+        Output("study-cursor", "data"),
+        Output("study-drawn", "children"),
+        Input("study-name", "data"),
+        Input("study-colour", "value"),
+        Input("theme", "data"),
+        Input("webgl", "data"),
+    )
+    def draw(name: str, colour: str | None, theme: str | None, has_webgl: bool | None) -> Any:
+        if theme is None or has_webgl is None:
+            return dash.no_update  # the browser has not said yet what it can do
+        snapshot = desk.snapshot(name)
+        dense = desk.study(name).dense()
+        figure, n_drawn = front_figure(snapshot, dense, Look(theme_of(theme), colour, has_webgl))
+        return figure, _cursor(snapshot), _drawn(snapshot, n_drawn, has_webgl)
+
+    @app.callback(
+        Output("study-front", "figure", allow_duplicate=True),
+        Output("study-cursor", "data", allow_duplicate=True),
+        Input("study-tick", "n_intervals"),
+        State("study-name", "data"),
+        State("study-cursor", "data"),
+        State("study-colour", "value"),
+        State("theme", "data"),
+        State("webgl", "data"),
+        prevent_initial_call=True,
+    )
+    def follow(
+        _: int, name: str, cursor: dict[str, Any] | None, colour: str | None, theme: str, has_webgl: bool | None
+    ) -> Any:
+        snapshot = desk.snapshot(name)
+        if cursor is None or cursor["version"] == list(snapshot.version):
+            return dash.no_update
+        look = Look(theme_of(theme), colour, bool(has_webgl))
+        if len(snapshot.measured) - cursor["n_measured"] > _MOST_ADDED:
+            return front_figure(snapshot, desk.study(name).dense(), look)[0], _cursor(snapshot)
+        patch = growth(snapshot, look, cursor["n_measured"], cursor["n_stopped"])
+        return patch, cursor | {"version": list(snapshot.version)}
+
+
+def _register_choice(app: dash.Dash, desk: Desk) -> None:
+    @app.callback(
+        Output("study-chosen", "data"),
+        Output("study-limit", "children"),
+        Input("study-front", "clickData"),
+        Input("study-under", "value"),
+        Input("study-cursor", "data"),
+        State("study-name", "data"),
+        State("study-chosen", "data"),
+    )
+    def choose(click: Any, under: float, _: Any, name: str, chosen: dict[str, Any] | None) -> Any:
+        limit = f"{under:.4g} GFLOPs"
+        if ctx.triggered_id == "study-front":
+            number = click["points"][0].get("customdata") if click else None
+            return (dash.no_update if number is None else {"number": number, "how": "clicked"}), limit
+        if ctx.triggered_id != "study-under" and chosen is not None and chosen["how"] == "clicked":
+            return dash.no_update, limit
+        best = desk.snapshot(name).best_under(under)
+        found = None if best is None else {"number": best.number, "how": f"best under {limit}"}
+        return (dash.no_update if found == chosen else found), limit
+
+    @app.callback(
+        Output("study-front", "figure", allow_duplicate=True),
+        Output("study-trial", "children"),
+        Input("study-chosen", "data"),
+        Input("theme", "data"),
+        Input("study-drawn", "children"),
+        State("study-name", "data"),
+        prevent_initial_call=True,
+    )
+    def show(chosen: dict[str, Any] | None, theme: str, _: Any, name: str) -> Any:
+        if chosen is None:
+            return chosen_patch(None), card(empty("No layout is measured at this cost yet."))
+        snapshot = desk.snapshot(name)
+        found = desk.study(name)
+        trial = found.trial(chosen["number"])
+        known = [*snapshot.front, *snapshot.measured, *snapshot.stopped]
+        point = next((point for point in known if point.number == trial.number), None)
+        return chosen_patch(point), trial_card(found.record, trial, theme_of(theme), how=chosen["how"])
+
+
+def _register_rest(app: dash.Dash, desk: Desk) -> None:
+    @app.callback(
+        Output("study-state", "children"),
+        Output("study-cancel", "hidden"),
+        Output("study-go-on", "hidden"),
+        Output("study-confirm", "hidden"),
+        Output("study-resume", "children"),
+        Input("study-tick", "n_intervals"),
+        Input("study-name", "data"),
+    )
+    def look_again(_: int, name: str) -> Any:
+        snapshot, job = desk.snapshot(name), desk.job_of(name)
+        study = snapshot.study
+        is_asked = job is not None and not job.state.is_over
+        is_driven = is_asked or study.owner is not None
+        can_confirm = bool(snapshot.front) and study.provenance.confirm_list_hash is not None
+        more = "Search on" if study.state is StudyState.FINISHED else "Resume"
+        return _state(snapshot, job), not is_asked, is_driven, is_driven or not can_confirm, more
+
+    @app.callback(
+        Output("study-said", "children"),
+        Input("study-resume", "n_clicks"),
+        Input("study-cancel", "n_clicks"),
+        Input("study-confirm", "n_clicks"),
+        State("study-more", "value"),
+        State("study-name", "data"),
+        prevent_initial_call=True,
+    )
+    def act(resume: int, cancel: int, confirm: int, n_trials: int | None, name: str) -> Any:
+        if not any((resume, cancel, confirm)):
+            return dash.no_update
+        try:
+            if ctx.triggered_id == "study-cancel":
+                job = desk.job_of(name, JobKind.SEARCH, JobKind.CONFIRM)
+                return None if job is None else job_line(desk.cancel(job.id))
+            if ctx.triggered_id == "study-confirm":
+                return job_line(desk.confirm(name, {}))
+            return job_line(desk.resume(name, {"n_trials": n_trials} if n_trials else {}))
+        except PrunefrontError as error:
+            return html.Span(str(error), className="bad")
+
+    @app.callback(
+        Output("study-tab-content", "children"),
+        Input("study-tab", "value"),
+        Input("study-cursor", "data"),
+        Input("study-tick", "n_intervals"),
+        Input("theme", "data"),
+        State("webgl", "data"),
+        State("study-name", "data"),
+    )
+    def open_tab(tab: str, _: Any, __: int, theme: str, has_webgl: bool | None, name: str) -> Any:
+        triggers = set(ctx.triggered_prop_ids.values())
+        if triggers == {"study-tick"} and tab != "log":
+            return dash.no_update
+        if triggers and triggers <= {"study-tick", "study-cursor"} and tab not in _GROWS_WITH_TRIALS:
+            return dash.no_update
+        return tab_content(desk, name, tab, theme_of(theme), has_webgl=bool(has_webgl))
+
+
+def _cursor(snapshot: StudySnapshot) -> dict[str, Any]:
+    """Say what of a study a figure shows that was drawn now; what comes later is added to that."""
+    return {
+        "version": list(snapshot.version),
+        "n_measured": len(snapshot.measured),
+        "n_stopped": len(snapshot.stopped),
+    }
+
+
+def _drawn(snapshot: StudySnapshot, n_drawn: int, has_webgl: bool) -> str:
+    n_points = len(snapshot.measured) + len(snapshot.stopped)
+    if has_webgl or n_points <= MAX_SVG_POINTS:
+        return f"{n_drawn:,} trials"
+    return f"a sample of {n_drawn:,} of {n_points:,} trials, since this browser has no WebGL; the front is whole"
+
+
+def _counts(snapshot: StudySnapshot) -> str:
+    return ", ".join(f"{snapshot.counts[state]:,} {state.value}" for state in TrialState if snapshot.counts[state])
+
+
+def _state(snapshot: StudySnapshot, job: JobRecord | None) -> list[Any]:
+    """Say how a study is doing, and why not."""
+    study = snapshot.study
+    return [
+        badge(state_of(study)),
+        progress_bar(snapshot.n_finished, study.n_trials),
+        html.Span(_counts(snapshot), className="muted"),
+        html.Span(job_line(job)),
+        html.P(["It failed: ", study.error], className="bad") if study.error else None,
+    ]
+
+
+def _actions(name: str) -> list[Any]:
+    number = dcc.Input(id="study-more", type="number", min=1, step=1, placeholder="trials in all", debounce=True)
+    go_on = [html.Button("Resume", id="study-resume", className="button"), number]
+    confirm = "Confirm the front on unseen images"
+    return [
+        html.Button("Cancel", id="study-cancel", className="button", hidden=True),
+        html.Span(go_on, id="study-go-on", className="pair", hidden=True),
+        html.Button(confirm, id="study-confirm", className="button", hidden=True),
+        html.A("Front as CSV", href=f"{api_path(name)}/front.csv", className="button", download=""),
+    ]

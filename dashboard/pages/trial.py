@@ -1,0 +1,245 @@
+"""One trial: its tokens block by block, everything measured of it, and how it compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dash
+from dash import Input, Output, State, ctx, dcc, html
+
+from dashboard.desk import Desk
+from dashboard.pages.parts import (
+    GRAPH_CONFIG,
+    aria,
+    badge,
+    card,
+    facts,
+    job_line,
+    moment,
+    study_path,
+    table,
+    trial_path,
+)
+from dashboard.pages.trial_card import exports
+from dashboard.theme import theme_of
+from dashboard.trial_figures import staircase_figure, staircase_of
+from dashboard.words import with_interval
+from objectives.metrics import Measurement
+from objectives.statistics import PairedComparison
+from spaces.errors import PrunefrontError
+from storage import JobKind, MeasurementKind, StudyRecord, TrialRecord, TrialState
+from storage.remembered import DENSE, RememberedStudy
+
+__all__ = ["layout", "register"]
+
+_METRIC_NAMES = {"top1_pct": "top-1 (%)", "agreement_pct": "as dense (%)", "kl_nats": "KL (nats)"}
+
+
+def layout(desk: Desk, name: str, number: int) -> html.Div:
+    """Make the page. Raises NotThere if there is no such study or trial."""
+    found = desk.study(name)
+    record, trial = found.record, found.trial(number)
+    return html.Div(
+        [
+            dcc.Store(id="trial-place", data={"study": name, "number": number}),
+            dcc.Interval(id="trial-tick", interval=3000),
+            html.Nav([dcc.Link(name, href=study_path(name)), " / trial ", number], **aria(label="Where")),
+            html.Div([html.H1(f"Trial {number}"), badge(trial.state.value)], className="title"),
+            html.P(_about(record, trial), className="muted"),
+            html.Div(_actions(record, trial), className="actions"),
+            html.P(id="trial-said", role="status"),
+            html.Div(
+                [
+                    card(
+                        dcc.Graph(id="trial-tokens", config=GRAPH_CONFIG, className="figure"),
+                        title="Tokens that enter each block",
+                    ),
+                    card(html.Div(_measured(found, trial), id="trial-measured"), title="Measured"),
+                ],
+                className="halves",
+            ),
+            card(*_comparison(number), title="Compared on the same images"),
+            html.Div(
+                [
+                    card(facts((key, _plain(value)) for key, value in trial.config.items()), title="Layout"),
+                    card(facts((key, _plain(value)) for key, value in trial.params.items()), title="As it was drawn"),
+                    card(facts(_origin(record, trial)), title="Provenance"),
+                ],
+                className="thirds",
+            ),
+            card(html.Pre(trial.traceback, className="log"), title="Traceback") if trial.traceback else None,
+        ]
+    )
+
+
+def register(app: dash.Dash, desk: Desk) -> None:
+    """Draw, compare, confirm."""
+
+    @app.callback(Output("trial-tokens", "figure"), Input("trial-place", "data"), Input("theme", "data"))
+    def draw(place: dict[str, Any], theme: str) -> Any:
+        found = desk.study(place["study"])
+        trial = found.trial(place["number"])
+        return staircase_figure(staircase_of(trial.config, found.architecture), theme_of(theme))
+
+    @app.callback(
+        Output("trial-compared", "children"),
+        Input("trial-other", "value"),
+        Input("trial-other-study", "value"),
+        State("trial-place", "data"),
+    )
+    def compare(other: str | None, study: str | None, place: dict[str, Any]) -> Any:
+        which = (other or DENSE).strip()
+        if which != DENSE and not which.isdecimal():
+            return html.P(f"Compare with {DENSE}, or the number of a trial.", className="bad")
+        try:
+            return _compared(desk, place["study"], place["number"], which, study or place["study"])
+        except PrunefrontError as error:
+            return html.P(str(error), className="bad")
+
+    @app.callback(
+        Output("trial-said", "children"),
+        Output("trial-measured", "children"),
+        Input("trial-confirm", "n_clicks"),
+        Input("trial-tick", "n_intervals"),
+        State("trial-place", "data"),
+        prevent_initial_call=True,
+    )
+    def confirm(clicks: int | None, _: int, place: dict[str, Any]) -> Any:
+        name, number = place["study"], place["number"]
+        said = None
+        if ctx.triggered_id == "trial-confirm" and clicks:
+            try:
+                desk.confirm(name, {"trials": [number]})
+            except PrunefrontError as error:
+                said = html.Span(str(error), className="bad")
+        if said is None:
+            job = desk.job_of(name, JobKind.CONFIRM)
+            said = job_line(job) if job is not None and number in (job.request["trials"] or [number]) else None
+        found = desk.study(name)
+        return said, _measured(found, found.trial(number))
+
+
+def _about(study: StudyRecord, trial: TrialRecord) -> list[Any]:
+    words: list[Any] = [
+        f"{trial.method}, {trial.gflops:.4g} GFLOPs ({trial.gflops / study.dense_gflops:.1%} of dense), of which "
+        f"{trial.overhead_gflops / trial.gflops:.2%} to choose tokens; drawn at {trial.drawn_gflops:.4g}"
+    ]
+    if trial.duplicate_of is not None:
+        link = dcc.Link(f"trial {trial.duplicate_of}", href=trial_path(study.name, trial.duplicate_of))
+        words += ["; equal in effect to ", link, ", whose measurement it shares"]
+    if trial.rival is not None:
+        link = dcc.Link(f"trial {trial.rival}", href=trial_path(study.name, trial.rival))
+        words += ["; stopped when it had lost its race against ", link, ", so its numbers lean low"]
+    return [*words, f"; failed: {trial.error}"] if trial.error else words
+
+
+def _actions(study: StudyRecord, trial: TrialRecord) -> list[Any]:
+    can_confirm = trial.state is TrialState.COMPLETE and study.provenance.confirm_list_hash is not None
+    return [
+        dcc.Link("Look at its tokens on images", href=f"{trial_path(study.name, trial.number)}/images",
+                 className="button primary"),
+        html.Button("Confirm on unseen images", id="trial-confirm", className="button", hidden=not can_confirm),
+        *exports(study, trial),
+    ]  # fmt: skip
+
+
+def _measured(found: RememberedStudy, trial: TrialRecord) -> Any:
+    entries: list[tuple[str, Measurement | None]] = [
+        ("layout, search", trial.measurement),
+        ("layout, unseen", trial.confirmation),
+        ("dense, search", found.dense()),
+        ("dense, unseen", found.dense(MeasurementKind.CONFIRM)),
+    ]
+    measured = [(name, measurement) for name, measurement in entries if measurement is not None]
+    metrics = sorted({metric for _, measurement in measured for metric in measurement.values}, reverse=True)
+    rows = [
+        [
+            name,
+            *(with_interval(measurement.values.get(metric)) for metric in metrics),
+            f"{measurement.n_images:,} in {measurement.precision}",
+        ]
+        for name, measurement in measured
+    ]
+    caption = "95 % intervals; unseen images were kept from the search, so only they tell no luck"
+    names = [_METRIC_NAMES.get(metric, metric) for metric in metrics]
+    return table(["", *names, "images"], rows, caption=caption, numbers=len(metrics) + 1)
+
+
+def _comparison(number: int) -> list[Any]:
+    return [
+        html.Div(
+            [
+                html.Label("with trial", htmlFor="trial-other"),
+                dcc.Input(id="trial-other", value=DENSE, debounce=True, placeholder="dense, or a number"),
+                html.Label("of study", htmlFor="trial-other-study"),
+                dcc.Input(id="trial-other-study", debounce=True, placeholder="this one"),
+            ],
+            className="controls",
+        ),
+        html.Div(id="trial-compared"),
+    ]
+
+
+def _compared(desk: Desk, name: str, number: int, which: str, other_name: str) -> Any:
+    found, other = desk.study(name), desk.study(other_name)
+    second = which if which == DENSE else int(which)
+    comparison, kind = found.compare(number, second, other=other)
+    images = "unseen" if kind is MeasurementKind.CONFIRM else "search"
+    difference = f"{comparison.difference_pct:+.2f} points"
+    where = f" on the same {comparison.n_images:,} {images} images"
+    interval = f", 95 % interval {comparison.low_pct:+.2f} to {comparison.high_pct:+.2f}"
+    counted = (
+        f"Only trial {number} right: {comparison.only_first}; only the other: {comparison.only_second}; "
+        f"McNemar p = {comparison.p_value:.3g}"
+    )
+    shown = html.Div(
+        [
+            html.P([html.B(difference), where, interval], className="lead"),
+            html.P(_verdict(comparison)),
+            html.P(counted, className="muted"),
+        ]
+    )
+    return shown if second == DENSE else [shown, _differences(found.trial(number), other.trial(int(second)))]
+
+
+def _verdict(comparison: PairedComparison) -> str:
+    if comparison.low_pct > 0:
+        return "It is better, beyond what chance would give."
+    if comparison.high_pct < 0:
+        return "It is worse, beyond what chance would give."
+    return "These images cannot tell the two apart."
+
+
+def _differences(one: TrialRecord, two: TrialRecord) -> Any:
+    """Show only what differs between two layouts."""
+    names = dict.fromkeys([*one.config, *two.config])
+    rows = [
+        [name, _plain(one.config.get(name)), _plain(two.config.get(name))]
+        for name in names
+        if one.config.get(name) != two.config.get(name)
+    ]
+    return table(["", f"trial {one.number}", f"trial {two.number}"], rows, caption="What differs between the layouts")
+
+
+def _origin(study: StudyRecord, trial: TrialRecord) -> list[tuple[str, Any]]:
+    origin = study.provenance
+    return [
+        ("layout's digest", html.Code(trial.digest)),
+        ("weights", html.Code(origin.weights_digest)),
+        ("search images", html.Code(origin.search_list_hash)),
+        ("worker", trial.worker),
+        ("attempts", trial.attempts),
+        ("proposed", moment(trial.created_at)),
+        ("finished", moment(trial.finished_at)),
+        ("seed", study.seed),
+        *origin.versions.items(),
+    ]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_plain(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(each) for each in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,205 @@
+"""A study as pictures need it: all points in memory, brought up to date by reading only what is new."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from objectives.metrics import METRICS
+from objectives.pareto import front, hypervolume
+from objectives.statistics import Estimate
+from storage import MeasurementKind, Store, StudyRecord, TrialState
+from storage.browsing import MeasuredPoint, TrialPoint
+
+__all__ = ["History", "Milestone", "Point", "StudySnapshot"]
+
+
+class Point(NamedTuple):
+    """A trial that was measured, on all images or until it was stopped; the estimate is of its study's metric."""
+
+    number: int
+    method: str
+    gflops: float
+    value: float
+    low: float | None
+    high: float | None
+    n_images: int
+
+    @property
+    def estimate(self) -> Estimate:
+        """The metric with its interval."""
+        return Estimate(self.value, self.low, self.high)
+
+
+class Milestone(NamedTuple):
+    """Where a study stood when its front changed: after so many finished trials."""
+
+    n_finished: int
+    best: float
+    hypervolume: float
+
+
+class History:
+    """The front as it grows, one measured point after another.
+
+    >>> history = History(reference=(4.0, 0.0))
+    >>> for n, (cost, merit) in enumerate([(2.0, 70.0), (3.0, 60.0), (1.0, 60.0)], start=1):
+    ...     history.add(n, cost, merit)
+    >>> [(m.n_finished, m.best, m.hypervolume) for m in history.milestones]
+    [(1, 70.0, 140.0), (3, 70.0, 200.0)]
+    """
+
+    def __init__(self, reference: tuple[float, float]) -> None:
+        """Begin an empty front; areas are measured up to ``reference``, a cost and a merit."""
+        self.reference = reference
+        self.milestones: list[Milestone] = []
+        self._costs: list[float] = []
+        self._merits: list[float] = []  # rises with the cost
+
+    def add(self, n_finished: int, cost: float, merit: float) -> None:
+        """Take in a point that was measured as the ``n_finished``-th."""
+        cheaper = bisect_right(self._costs, cost)
+        if cheaper and self._merits[cheaper - 1] >= merit:
+            return
+        first = bisect_left(self._costs, cost)
+        last = max(first, bisect_right(self._merits, merit))
+        self._costs[first:last], self._merits[first:last] = [cost], [merit]
+        area = hypervolume(list(zip(self._costs, self._merits, strict=True)), self.reference)
+        self.milestones.append(Milestone(n_finished, self._merits[-1], area))
+
+
+class StudySnapshot:
+    """All measured trials of one study. Safe to use from several threads.
+
+    Attributes:
+        study: its record.
+        measured: complete trials, each candidate once, in the order in which they were seen to be finished.
+        stopped: trials that lost their race, likewise.
+        front: what nothing measured dominates, by rising cost.
+        confirmed: what was measured on unseen images, by trial.
+        history: of the front.
+        counts: trials by their state.
+    """
+
+    def __init__(self, store: Store, study: StudyRecord) -> None:
+        self._store, self._lock = store, threading.Lock()
+        self.study = study
+        self.measured: list[Point] = []
+        self.stopped: list[Point] = []
+        self.front: list[Point] = []
+        self.confirmed: dict[int, Point] = {}
+        self.history = History(reference=(study.dense_gflops, 0.0))
+        self.counts: Counter[TrialState] = Counter()
+        self._metric = METRICS[study.metric].name
+        self._trials: dict[int, TrialPoint] = {}  # by row: only those that may still get a measurement or be confirmed
+        self._measurements: dict[int, MeasuredPoint] = {}  # by row, of trials not yet seen to be finished
+        self._unfinished: set[int] = set()
+        self._n_trials = self._n_finished = self._last_measurement = 0
+        self._draws: dict[int, dict[str, Any]] = {}
+
+    def refresh(self) -> None:
+        """Read what is new."""
+        with self._lock:
+            self.study = self._store.study(self.study.name)
+            from_number = min(self._unfinished, default=self._n_trials)
+            trials, measurements = self._store.browse.points(
+                self.study.id, [self._metric], from_number=from_number, after_measurement=self._last_measurement
+            )
+            n_before = len(self.measured)
+            confirmations = self._take_measurements(measurements)
+            for trial in trials:
+                self._take_trial(trial)
+            for confirmation in confirmations:
+                trial = self._trials[confirmation.trial_row]
+                self.confirmed[trial.number] = _point(trial, confirmation)
+            if len(self.measured) > n_before:
+                points = self.front + self.measured[n_before:]
+                self.front = [points[index] for index in front([(point.gflops, point.value) for point in points])]
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """What a sampler draws: the same for all trials, so that one tells."""
+        found, _ = self._store.browse.page(self.study.id, offset=0, limit=1)
+        return tuple(sorted(found[0].params)) if found else ()
+
+    def draws(self, numbers: list[int]) -> list[dict[str, Any]]:
+        """Give the sampler's draws of some trials; they are read when they are first asked for."""
+        with self._lock:
+            for number, draw in self._store.browse.draws(self.study.id, from_number=len(self._draws)):
+                self._draws[number] = draw
+            return [self._draws[number] for number in numbers]
+
+    @property
+    def version(self) -> tuple[int, int, int, int]:
+        """Changes whenever something that is drawn has changed."""
+        return self.study.id, len(self.measured), len(self.stopped), len(self.confirmed)
+
+    @property
+    def n_finished(self) -> int:
+        """Trials with which nothing more will happen."""
+        return self._n_finished
+
+    @property
+    def best(self) -> Point | None:
+        """The point with the highest metric; of equals the cheapest, then the first."""
+        return self.best_under(None)
+
+    def best_under(self, gflops: float | None) -> Point | None:
+        """The point with the highest metric at no more than this cost."""
+        allowed = [point for point in self.front if gflops is None or point.gflops <= gflops]
+        return allowed[-1] if allowed else None
+
+    def hypervolume(self, reference: tuple[float, float]) -> float:
+        """Measure the area under the front up to a cost and a merit."""
+        return hypervolume([(point.gflops, point.value) for point in self.front], reference)
+
+    def _take_measurements(self, measurements: list[MeasuredPoint]) -> list[MeasuredPoint]:
+        """Keep measurements for the trials that they are of, and give those on unseen images."""
+        confirmations = []
+        for measurement in measurements:
+            self._last_measurement = max(self._last_measurement, measurement.measurement)
+            if measurement.kind == MeasurementKind.SEARCH:
+                self._measurements[measurement.trial_row] = measurement
+            else:
+                confirmations.append(measurement)
+        return confirmations
+
+    def _take_trial(self, trial: TrialPoint) -> None:
+        state = TrialState(trial.state)
+        known = self._trials.get(trial.row)
+        if known is not None:
+            if TrialState(known.state).is_finished:
+                return
+            self.counts[TrialState(known.state)] -= 1
+        self._trials[trial.row] = trial
+        self.counts[state] += 1
+        self._n_trials = max(self._n_trials, trial.number + 1)
+        if not state.is_finished:
+            self._unfinished.add(trial.number)
+            return
+        self._unfinished.discard(trial.number)
+        self._n_finished += 1
+        measurement = self._measurements.pop(trial.row, None)
+        if measurement is None or trial.duplicate_of is not None:
+            return
+        point = _point(trial, measurement)
+        if state is TrialState.STOPPED:
+            self.stopped.append(point)
+        elif state is TrialState.COMPLETE:
+            self.measured.append(point)
+            self.history.add(self._n_finished, point.gflops, point.value)
+
+
+def _point(trial: TrialPoint, measurement: MeasuredPoint) -> Point:
+    return Point(
+        trial.number,
+        trial.method,
+        trial.gflops,
+        measurement.value,
+        measurement.low,
+        measurement.high,
+        measurement.n_images,
+    )

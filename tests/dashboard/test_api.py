@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from werkzeug.test import Client
+
+from dashboard.app import page_of
+from dashboard.desk import Desk
+from dashboard.security import Access
+from dashboard.server import make_wsgi
+from pruning.models import load_model
+from search.config import SAMPLERS
+from spaces import ZeroTPrune, parse_layout
+from storage import MeasurementKind, Store
+from storage.export import table_of, trial_as_json
+from tests.storage.records import measurement, new_study, new_trial
+
+DOCUMENT = Path("docs/api.md")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Serve a study of twelve trials."""
+    with Store(f"sqlite:///{tmp_path_factory.mktemp('api')}/test.db", create=True) as store:
+        study = store.create_study(new_study())
+        store.add_measurement(study.id, None, MeasurementKind.SEARCH, measurement(38))
+        for number in range(12):
+            store.add_trial(study.id, new_trial(number, 2.0 + 0.05 * number))
+            store.finish_trial(study.id, number, measurement(15 + (7 * number) % 12), "w")
+        desk = Desk(store)
+        yield store, desk, Client(make_wsgi(desk, Access.of("127.0.0.1", None)))
+
+
+@pytest.fixture
+def client(served):
+    return served[2]
+
+
+def get(client, path, status=200):
+    answer = client.get(f"/api{path}", headers={"Host": "127.0.0.1"})
+    assert answer.status_code == status, answer.data
+    return answer.get_json() if answer.is_json else answer.get_data(as_text=True)
+
+
+def post(client, path, values, status):
+    answer = client.post(f"/api{path}", json=values, headers={"Host": "127.0.0.1"})
+    assert answer.status_code == status, answer.data
+    return answer.get_json()
+
+
+def test_the_document_describes_the_routes_that_there_are_and_no_others(served):
+    guard = make_wsgi(served[1], Access.of("127.0.0.1", None))
+    rules = [rule for rule in guard._app.__self__.url_map.iter_rules() if not rule.rule.endswith("<path:rest>")]
+    methods = [(rule, method) for rule in rules if rule.rule.startswith("/api") for method in rule.methods]
+    place = re.compile(r"<(?:[a-z]+:)?([a-z_]+)>")
+    there = {f"{method} " + place.sub(r"{\1}", rule.rule) for rule, method in methods if method in ("GET", "POST")}
+    described = set(re.findall(r"^### `((?:GET|POST) [^`]+)`$", DOCUMENT.read_text(), re.MULTILINE))
+    assert described == there
+
+
+def test_pages_of_trials_hold_what_is_remembered(served, client):
+    store = served[0]
+    trials = [json.loads(json.dumps(trial_as_json(trial))) for trial in store.trials(1)]
+    assert get(client, "/studies/first/trials?limit=5&offset=5") == {"items": trials[5:10], "total": 12, "offset": 5}
+    assert get(client, "/studies/first/trials?order=newest&limit=2")["items"] == trials[:-3:-1]
+    assert get(client, "/studies/first/trials?state=failed")["total"] == 0
+    one = get(client, "/studies/first/trials/3")
+    assert one["params"] == new_trial(3).params
+    get(client, "/studies/first/trials/12", 404)
+    get(client, "/studies/first/trials?state=none", 400)
+
+
+def test_a_study_tells_its_best_its_front_and_its_history(served, client):
+    study = get(client, "/studies/first")
+    front = get(client, "/studies/first/front")["front"]
+    assert study["best"] == front[-1]["trial"]
+    assert study["trials"] == {"complete": 12}
+    assert study["settings"] == {"study": "first"}
+    costs = [trial["gflops"] for trial in front]
+    merits = [trial["measured"]["top1_pct"] for trial in front]
+    assert (costs, merits) == (sorted(costs), sorted(merits))
+    history = get(client, "/studies/first/history")
+    assert history["milestones"][-1]["best"] == merits[-1]
+    assert get(client, "/studies")["items"][0]["name"] == "first"
+
+
+def test_a_layout_is_exported_as_the_command_line_does(served, client):
+    for suffix in ("json", "yaml"):
+        text = get(client, f"/studies/first/trials/4/layout.{suffix}")
+        document = text if isinstance(text, dict) else yaml.safe_load(text)
+        assert parse_layout(document) == ZeroTPrune.parse(served[0].trial(1, 4).config)
+
+
+def test_trials_are_compared_image_by_image(client):
+    found = get(client, "/studies/first/trials/4/compare?with=2")
+    assert found["n_images"] == 40
+    assert found["images"] == "search"
+    assert found["difference_pct"] == pytest.approx(100 * ((7 * 4) % 12 - (7 * 2) % 12) / 40)
+    get(client, "/studies/first/trials/4/compare?with=x", 400)
+
+
+def test_the_front_as_a_table_holds_no_formulas(served, client):
+    rows = list(csv.DictReader(io.StringIO(get(client, "/studies/first/front.csv"))))
+    assert [int(row["trial"]) for row in rows] == [t["trial"] for t in get(client, "/studies/first/front")["front"]]
+    trial = served[0].trial(1, 0)
+    for text in ("=cmd()", "+1", "-1", "@x", "\t=1", "\r=1"):
+        changed = type(trial)(**{**vars(trial), "method": text, "gflops": -1.5})
+        [row] = csv.DictReader(io.StringIO(table_of([changed], "top1"), newline=""))
+        assert row["method"] == f"'{text}".replace("\r", " ")
+        assert row["gflops"] == "-1.5", "a negative number is a number"
+
+
+def test_what_a_model_can_cost_is_known_from_any_study_of_it(served, client):
+    store = served[0]
+    architecture = load_model("shapes_vit_small").architecture
+    settings = {"study": "x", "model": {"name": "shapes_vit_small", "checkpoint": None, "arguments": {}}}
+    spec = {"settings": settings, "architecture": architecture.model_dump(mode="json")}
+    store.create_study(new_study("other", spec=spec))
+    found = post(client, "/budget", {"model": "shapes_vit_small", "budget": "65%", "method": "tome"}, 200)
+    assert found["is_satisfiable"]
+    assert found["budget_gflops"][1] == pytest.approx(0.65 * found["dense_gflops"])
+    assert not post(client, "/budget", {"model": "shapes_vit_small", "budget": "1%"}, 200)["is_satisfiable"]
+    post(client, "/budget", {"model": "shapes_vit_small", "budget": "lots"}, 400)
+    assert store.jobs.page()[1] == 0, "no model had to be read"
+
+
+def test_a_database_that_is_away_is_told_as_such(tmp_path):
+    with Store(f"sqlite:///{tmp_path}/test.db", create=True) as store:
+        client = Client(make_wsgi(Desk(store), Access.of("127.0.0.1", None)))
+        get(client, "/health")
+        store.close()
+        for path in tmp_path.glob("test.db*"):
+            path.unlink()
+        (tmp_path / "test.db").write_text("no database any more, " * 100)
+        assert "cannot use" in get(client, "/health", 503)["error"]
+
+
+def test_every_page_can_be_made_and_one_that_is_not_there_says_so(served):
+    desk = served[1]
+    for path in ("/", "/launch", "/jobs", "/study/first", "/study/first/trial/3", "/study/first/trial/3/images"):
+        assert "not here" not in str(page_of(desk, path))
+    for path in ("/study/none", "/study/first/trial/99", "/jobs/4"):
+        assert "It is not here." in str(page_of(desk, path))
+    assert "There is no such page." in str(page_of(desk, "/nowhere"))
+
+
+def test_the_page_offers_every_sampler():
+    from dashboard.asking import Launch
+
+    assert set(Launch.model_fields["sampler"].annotation.__args__) == {"auto", *SAMPLERS}

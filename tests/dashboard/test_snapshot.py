@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import pytest
+
+from dashboard.front_figure import Look, front_figure, growth
+from dashboard.snapshot import History, StudySnapshot
+from dashboard.theme import LIGHT
+from objectives.pareto import front, hypervolume
+from storage import MeasurementKind, Store, TrialState
+from storage.results import front_of, measured
+from tests.storage.records import measurement, new_study, new_trial
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(f"sqlite:///{tmp_path}/test.db", create=True) as made:
+        yield made
+
+
+@pytest.fixture
+def study(store):
+    return store.create_study(new_study(metric="top1"))
+
+
+def search(store, study, first: int, n: int) -> None:
+    """Add trials as a search does, with all that may become of them."""
+    random = np.random.default_rng(first)
+    for number in range(first, first + n):
+        equal = number - 2 if number % 7 == 6 else None
+        store.add_trial(study.id, new_trial(number, float(random.uniform(1, 3)), duplicate_of=equal))
+    for number in range(first, first + n - 1):  # the last one still runs
+        if number % 7 == 6:
+            store.finish_trial(study.id, number, None, None)
+        elif number % 5 == 4:
+            store.finish_trial(study.id, number, measurement(3, n_images=8), "w", lost_to=0)
+        elif number % 11 == 10:
+            store.fail_trial(study.id, number, "NaN", "", "w")
+        else:
+            store.finish_trial(study.id, number, measurement(int(random.integers(5, 40))), "w")
+
+
+def test_a_snapshot_that_follows_a_search_sees_what_reading_everything_does(store, study):
+    followed = StudySnapshot(store, study)
+    for part in range(4):
+        search(store, study, 20 * part, 20)
+        store.finish_trial(study.id, 20 * part + 19, measurement(part), "w")
+        if part == 2:
+            store.add_measurement(study.id, 0, MeasurementKind.CONFIRM, measurement(17))
+        followed.refresh()
+        trials = store.trials(study.id)
+        assert [point.number for point in followed.front] == [trial.number for trial in front_of(trials, "top1")]
+        known = {trial.number: trial for trial in measured(trials, "top1")}
+        assert {point.number for point in followed.measured} == known.keys()
+        for point in followed.measured:
+            assert point.estimate == known[point.number].measurement.values["top1_pct"]
+            assert point.gflops == known[point.number].gflops
+        stopped = {t.number for t in trials if t.state is TrialState.STOPPED and t.duplicate_of is None}
+        assert {point.number for point in followed.stopped} == stopped
+        assert followed.counts == store.count_trials(study.id)
+    assert followed.confirmed[0].value == measurement(17).values["top1_pct"].value
+    fresh = StudySnapshot(store, study)
+    fresh.refresh()
+    assert fresh.front == followed.front
+    assert {point.number for point in fresh.measured} == {point.number for point in followed.measured}
+
+
+def test_what_a_figure_lacked_makes_it_the_figure_drawn_anew(store, study):
+    search(store, study, 0, 30)
+    snapshot, look = StudySnapshot(store, study), Look(LIGHT, colour="method")
+    snapshot.refresh()
+    before, n_drawn = front_figure(snapshot, measurement(38), look)
+    n_measured, n_stopped = len(snapshot.measured), len(snapshot.stopped)
+    assert n_drawn == n_measured + n_stopped
+    search(store, study, 30, 30)
+    snapshot.refresh()
+    grown = before.to_plotly_json()
+    for _ in range(2):  # a slow browser may be told twice
+        for step in growth(snapshot, look, n_measured, n_stopped).to_plotly_json()["operations"]:
+            *path, last = step["location"]
+            place = grown
+            for name in path:
+                place = place[name]
+            assert step["operation"] == "Assign"
+            place[last] = step["params"]["value"]
+    anew = front_figure(snapshot, measurement(38), look)[0].to_plotly_json()
+    assert _points(grown) == _points(anew)
+    assert len(_points(anew)["measured"]) == len(snapshot.measured)
+
+
+def _points(figure) -> dict[str, list[tuple]]:
+    found: dict[str, list[tuple]] = {}
+    for trace in figure["data"]:
+        numbers = trace.get("customdata") or ()
+        xs, ys = (_numbers(trace.get(name, ())) for name in "xy")
+        colours = trace["marker"]["color"] if trace.get("mode") == "markers" else None
+        if isinstance(colours, str):
+            colours = [colours] * len(numbers)
+        if len(numbers):
+            found.setdefault(trace["name"], []).extend(zip(numbers, xs, ys, colours, strict=True))
+    return {name: sorted(points) for name, points in found.items()}
+
+
+def _numbers(values) -> list[float]:
+    """Read what plotly keeps as a list, or as the bytes of an array."""
+    if isinstance(values, dict):
+        return np.frombuffer(base64.b64decode(values["bdata"]), dtype=values["dtype"]).tolist()
+    return np.asarray(values, dtype=np.float32).tolist()
+
+
+def test_history_is_the_front_of_each_stretch():
+    random = np.random.default_rng(0)
+    points = [(float(random.random()), float(random.integers(0, 20))) for _ in range(200)]
+    history = History(reference=(1.0, 0.0))
+    for n, point in enumerate(points, start=1):
+        n_before = len(history.milestones)
+        history.add(n, *point)
+        area = hypervolume(points[:n], (1.0, 0.0))
+        assert history.milestones[-1].hypervolume == pytest.approx(area)
+        assert history.milestones[-1].best == max(merit for _, merit in points[:n])
+        changed = set(map(points.__getitem__, front(points[:n]))) != set(
+            map(points.__getitem__, front(points[: n - 1]))
+        )
+        assert (len(history.milestones) > n_before) == changed
+
+
+def test_draws_are_given_for_the_trials_asked_for(store, study):
+    search(store, study, 0, 10)
+    snapshot = StudySnapshot(store, study)
+    snapshot.refresh()
+    assert snapshot.draws([3, 1]) == [new_trial(3).params, new_trial(1).params]
+    search(store, study, 10, 5)
+    assert snapshot.draws([12]) == [new_trial(12).params]
