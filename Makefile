@@ -45,6 +45,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.methods_comparison --output $(BENCH)/methods_comparison.json
 	$(BIN)/python -m benchmarks.packed_tokens --output $(BENCH)/packed_tokens.json
 	$(BIN)/python -m benchmarks.race --samplers tpe random --output $(BENCH)/race.json
+	$(BIN)/python -m benchmarks.dashboard_size --output $(BENCH)/dashboard_size.json
 
 # Thirty kills under one search, for each kind of database; at most an hour, and it stops by itself.
 chaos: $(VENV)/.installed

@@ -1,0 +1,140 @@
+"""How the dashboard bears many trials: first plot, click to detail, and the API's paged answers.
+
+    python -m benchmarks.dashboard_size --trials 100000 --output build/bench/dashboard_size.json
+
+A made-up study of that many trials lies in SQLite; the server and a headless Chromium are real. The first plot is
+timed from the address typed to all points drawn, with the server started anew before each (its memory is empty, the
+browser's too), a click from the mouse's button to the trial's tokens drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, sync_playwright
+from tabulate import tabulate
+
+from benchmarks.many_trials import fill
+from benchmarks.results import write_results
+from pruning.models import load_model
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-unsafe-swiftshader"]
+DRAWN = """n => { const plot = document.querySelector('#study-front .js-plotly-plot');
+  if (!plot || !plot._fullData || !plot.calcdata || plot._promises?.length) return false;
+  const clouds = plot._fullData.filter(t => ['measured', 'stopped early'].includes(t.name));
+  return clouds.reduce((sum, t) => sum + (t.customdata || []).length, 0) >= n; }"""
+FRONT_POINT = """k => { const plot = document.querySelector('#study-front .js-plotly-plot'), l = plot._fullLayout;
+  const trace = plot._fullData.find(t => t.name === 'front'), box = plot.getBoundingClientRect();
+  const at = (axis, v) => axis._offset + axis.d2p(v), i = Math.round(k * (trace.x.length - 1));
+  return [box.left + at(l.xaxis, trace.x[i]), box.top + at(l.yaxis, trace.y[i]), trace.customdata[i]]; }"""
+PATHS = (
+    "studies?limit=50",
+    "studies/many/trials?offset={offset}&limit=50",
+    "studies/many/trials?offset={offset}&limit=50&order=newest",
+    "studies/many/trials?offset={offset}&limit=50&state=complete",
+    "studies/many/trials/{offset}",
+    "jobs?limit=50",
+)
+
+
+def main() -> None:
+    """Fill, serve, look, and print the times."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=60, help="of each kind")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        db = f"sqlite:///{folder}/many.db"
+        fill(db, "many", options.trials, load_model("shapes_vit_small").architecture)
+        plots, clicks, chosen = [], [], []
+        for _ in range(options.repeats):
+            with _served(db) as url, _browser() as page:
+                plots.append(_first_plot(page, url, options.trials))
+                for share in (0.2, 0.5, 0.8):
+                    seconds, number = _click(page, share)
+                    clicks.append(seconds)
+                    chosen.append(number)
+        with _served(db) as url:
+            answers = {path: _ask(url, path, options) for path in PATHS}
+    results = {"trials": options.trials, "first_plot_s": plots, "click_s": clicks, "api_ms": answers}
+    rows = [["first plot (s)", statistics.median(plots), max(plots)], ["click to detail (s)", statistics.median(clicks),
+            max(clicks)]]  # fmt: skip
+    print(tabulate(rows, ["", "median", "worst"], floatfmt=".2f"))
+    api = [[path, each["median"], each["p95"], each["worst"]] for path, each in answers.items()]
+    print(tabulate(api, ["GET /api/", "median (ms)", "p95", "worst"], floatfmt=".1f"))
+    write_results(results, options.output)
+
+
+@contextmanager
+def _served(db: str) -> Iterator[str]:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "search.cli.main", "serve", "--db", db, "--port", "0", "--no-token", "--no-runner"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        for line in server.stderr or ():
+            if found := re.search(r"dashboard: (http://\S+)/", line):
+                yield found[1]
+                return
+        raise RuntimeError("the server ended before it was ready")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@contextmanager
+def _browser() -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield browser.new_page(viewport={"width": 1280, "height": 860})
+        browser.close()
+
+
+def _first_plot(page: Page, url: str, n_trials: int) -> float:
+    started = time.perf_counter()
+    page.goto(f"{url}/study/many", wait_until="commit")
+    page.wait_for_function(DRAWN, arg=n_trials, timeout=120_000)
+    return time.perf_counter() - started
+
+
+def _click(page: Page, share: float) -> tuple[float, int]:
+    x, y, number = page.evaluate(FRONT_POINT, share)
+    started = time.perf_counter()
+    page.mouse.click(x, y)
+    page.wait_for_function(
+        """n => document.querySelector('#trial-card-title')?.innerText === `Trial ${n}` &&
+          document.querySelector('#trial-card-tokens .js-plotly-plot')?._fullData?.length === 2""",
+        arg=number,
+    )
+    return time.perf_counter() - started, number
+
+
+def _ask(url: str, path: str, options: Any) -> dict[str, float]:
+    """Time requests spread over the whole study; the first, which fills the server's memory, is not counted."""
+    times = []
+    for n in range(options.requests + 1):
+        offset = (n * 7919 * 13) % options.trials
+        started = time.perf_counter()
+        with urllib.request.urlopen(f"{url}/api/{path.format(offset=offset)}") as answer:
+            answer.read()
+        times.append(1000 * (time.perf_counter() - started))
+    times = sorted(times[1:])
+    return {"median": statistics.median(times), "p95": times[int(0.95 * len(times))], "worst": times[-1]}
+
+
+if __name__ == "__main__":
+    main()
