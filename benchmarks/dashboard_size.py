@@ -33,7 +33,7 @@ from pruning.models import load_model
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-unsafe-swiftshader"]
 DRAWN = """n => { const plot = document.querySelector('#study-front .js-plotly-plot');
   if (!plot || !plot._fullData || !plot.calcdata || plot._promises?.length) return false;
-  const clouds = plot._fullData.filter(t => ['measured', 'stopped early'].includes(t.name));
+  const clouds = plot._fullData.filter(t => /^(measured|stopped early)/.test(t.name));
   return clouds.reduce((sum, t) => sum + (t.customdata || []).length, 0) >= n; }"""
 FRONT_POINT = """k => { const plot = document.querySelector('#study-front .js-plotly-plot'), l = plot._fullLayout;
   const trace = plot._fullData.find(t => t.name === 'front'), box = plot.getBoundingClientRect();

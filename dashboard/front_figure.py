@@ -23,6 +23,7 @@ MAX_SVG_POINTS = 5_000
 _SVG_IS_ENOUGH = 1_500  # points up to which SVG is as quick, and sharper
 _METHOD, _TIME = "method", "trial"
 _STOPPED, _MEASURED, _NEW_STOPPED, _NEW_MEASURED, _LINE, _FRONT, _CONFIRMED, _DENSE, _CHOSEN = range(9)
+_OUT = "stopped early, or over the budget"
 _HOVER = "trial %{customdata}<br><b>%{y:.2f}</b> at %{x:.4g} GFLOPs<extra></extra>"
 
 
@@ -62,9 +63,9 @@ def front_figure(snapshot: StudySnapshot, dense: Measurement | None, look: Look)
     figure = go.Figure(layout=theme.layout(uirevision=snapshot.study.name, showlegend=True))
     colours = _Colours(snapshot, look)
     grey = {"color": theme.points, "size": 5, "symbol": "x", "opacity": 0.45}
-    figure.add_trace(_cloud(scatter, "stopped early", stopped, grey))
+    figure.add_trace(_cloud(scatter, _OUT, stopped, grey))
     figure.add_trace(_cloud(scatter, "measured", measured, colours.marker(measured)))
-    figure.add_trace(_growing("stopped early", grey))
+    figure.add_trace(_growing(_OUT, grey))
     figure.add_trace(_growing("measured", colours.marker([]) | {"color": []}))
     figure.add_trace(go.Scatter(mode="lines", hoverinfo="skip", showlegend=False))
     size = {"size": 9, "color": theme.front, "line": {"width": 1, "color": theme.ground}}

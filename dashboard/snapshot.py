@@ -77,7 +77,7 @@ class StudySnapshot:
     Attributes:
         study: its record.
         measured: complete trials, each candidate once, in the order in which they were seen to be finished.
-        stopped: trials that lost their race, likewise.
+        stopped: trials that lost their race or turned out to be over the budget, likewise; never on the front.
         front: what nothing measured dominates, by rising cost.
         confirmed: what was measured on unseen images, by trial.
         history: of the front.
@@ -186,7 +186,7 @@ class StudySnapshot:
         if measurement is None or trial.duplicate_of is not None:
             return
         point = _point(trial, measurement)
-        if state is TrialState.STOPPED:
+        if state in (TrialState.STOPPED, TrialState.INFEASIBLE):
             self.stopped.append(point)
         elif state is TrialState.COMPLETE:
             self.measured.append(point)

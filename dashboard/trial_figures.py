@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import plotly.graph_objects as go
 
 from dashboard.theme import Theme
 from spaces import Architecture, dense_cost, parse_layout
+from storage import TrialRecord
 
 __all__ = ["Staircase", "staircase_figure", "staircase_of"]
 
@@ -23,14 +23,16 @@ class Staircase:
         dense: of the model with nothing pruned.
     """
 
-    pruned: tuple[int, ...]
+    pruned: tuple[float, ...]
     dense: tuple[int, ...]
 
 
-def staircase_of(config: Mapping[str, Any], architecture: Architecture) -> Staircase:
-    """Count a layout's tokens block by block."""
-    cost = parse_layout(config).cost(architecture)
-    return Staircase(tuple(cost.tokens_per_block), tuple(dense_cost(architecture).tokens_per_block))
+def staircase_of(trial: TrialRecord, architecture: Architecture) -> Staircase:
+    """Count a layout's tokens block by block; where the images decide how many, their mean once it was measured."""
+    tokens: tuple[float, ...] = parse_layout(trial.config).cost(architecture).tokens_per_block
+    if trial.measurement is not None and trial.measurement.measured_gflops is not None:
+        tokens = trial.measurement.tokens_per_block
+    return Staircase(tuple(tokens), tuple(dense_cost(architecture).tokens_per_block))
 
 
 def staircase_figure(data: Staircase, theme: Theme, *, is_small: bool = False) -> go.Figure:
@@ -53,7 +55,7 @@ def staircase_figure(data: Staircase, theme: Theme, *, is_small: bool = False) -
             x=blocks,
             y=data.pruned,
             marker=_flat(theme.front),
-            text=None if is_small else data.pruned,
+            text=None if is_small else [f"{count:.4g}" for count in data.pruned],
             textposition="inside",
             insidetextanchor="end",
             textfont={"color": theme.ground},

@@ -24,7 +24,7 @@ from dashboard.pages.parts import (
 from dashboard.pages.trial_card import exports
 from dashboard.theme import theme_of
 from dashboard.trial_figures import staircase_figure, staircase_of
-from dashboard.words import with_interval
+from dashboard.words import gflops_text, with_interval
 from objectives.metrics import Measurement
 from objectives.statistics import PairedComparison
 from spaces.errors import PrunefrontError
@@ -33,7 +33,7 @@ from storage.remembered import DENSE, RememberedStudy
 
 __all__ = ["layout", "register"]
 
-_METRIC_NAMES = {"top1_pct": "top-1 (%)", "agreement_pct": "as dense (%)", "kl_nats": "KL (nats)"}
+_METRIC_NAMES = {"gflops": "GFLOPs", "top1_pct": "top-1 (%)", "agreement_pct": "as dense (%)", "kl_nats": "KL (nats)"}
 
 
 def layout(desk: Desk, name: str, number: int) -> html.Div:
@@ -80,7 +80,7 @@ def register(app: dash.Dash, desk: Desk) -> None:
     def draw(place: dict[str, Any], theme: str) -> Any:
         found = desk.study(place["study"])
         trial = found.trial(place["number"])
-        return staircase_figure(staircase_of(trial.config, found.architecture), theme_of(theme))
+        return staircase_figure(staircase_of(trial, found.architecture), theme_of(theme))
 
     @app.callback(
         Output("trial-compared", "children"),
@@ -121,8 +121,9 @@ def register(app: dash.Dash, desk: Desk) -> None:
 
 
 def _about(study: StudyRecord, trial: TrialRecord) -> list[Any]:
+    cost = gflops_text(trial.gflops, trial.measurement)
     words: list[Any] = [
-        f"{trial.method}, {trial.gflops:.4g} GFLOPs ({trial.gflops / study.dense_gflops:.1%} of dense), of which "
+        f"{trial.method}, {cost} GFLOPs ({trial.gflops / study.dense_gflops:.1%} of dense), of which "
         f"{trial.overhead_gflops / trial.gflops:.2%} to choose tokens; drawn at {trial.drawn_gflops:.4g}"
     ]
     if trial.duplicate_of is not None:

@@ -9,7 +9,7 @@ from dash import dcc, html
 from dashboard.pages.parts import api_path, badge, card, facts, trial_path
 from dashboard.theme import Theme
 from dashboard.trial_figures import staircase_figure, staircase_of
-from dashboard.words import layout_line, with_interval
+from dashboard.words import gflops_text, layout_line, with_interval
 from objectives.metrics import METRICS
 from spaces import Architecture
 from storage import StudyRecord, TrialRecord, TrialState
@@ -21,8 +21,9 @@ __all__ = ["exports", "trial_card"]
 def trial_card(study: StudyRecord, trial: TrialRecord, theme: Theme, *, how: str) -> html.Section:
     """Show what a trial costs and reaches, and its tokens block by block."""
     architecture = Architecture.model_validate(study.spec["architecture"])
-    figure = staircase_figure(staircase_of(trial.config, architecture), theme, is_small=True)
+    figure = staircase_figure(staircase_of(trial, architecture), theme, is_small=True)
     label = METRICS[study.metric].label
+    cost = gflops_text(trial.gflops, trial.measurement)
     n_images = trial.measurement.n_images if trial.measurement else None
     return card(
         html.Div(
@@ -33,7 +34,7 @@ def trial_card(study: StudyRecord, trial: TrialRecord, theme: Theme, *, how: str
             [
                 (label, with_interval(estimate_of(trial.measurement, study.metric))),
                 ("on unseen images", _or_none(with_interval(estimate_of(trial.confirmation, study.metric)))),
-                ("cost", f"{trial.gflops:.4g} GFLOPs, {trial.gflops / study.dense_gflops:.1%} of dense"),
+                ("cost", f"{cost} GFLOPs, {trial.gflops / study.dense_gflops:.1%} of dense"),
                 ("images", n_images),
                 ("layout", f"{trial.method}: {layout_line(trial.config)}"),
                 ("failed", trial.error),

@@ -36,7 +36,7 @@ POINT = """number => {
 N_POINTS = """() => {
   const plot = document.querySelector('#study-front .js-plotly-plot');
   if (!plot || !plot._fullData) return 0;
-  return plot._fullData.filter(t => t.name === 'measured' || t.name === 'stopped early')
+  return plot._fullData.filter(t => t.name === 'measured' || t.name.startsWith('stopped early'))
     .reduce((n, t) => n + (t.customdata ? t.customdata.length : 0), 0);
 }"""
 RANGE = f"() => {PLOT}._fullLayout.xaxis.range"
