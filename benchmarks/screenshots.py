@@ -59,12 +59,8 @@ def main() -> None:
 def _search(page: Page, url: str) -> None:
     for search in SEARCHES:
         page.request.post(f"{url}/api/studies", data={**COMMON, **search})
-    for search in SEARCHES:
-        page.goto(f"{url}/jobs")
-        page.wait_for_function(
-            "name => fetch(`/api/studies/${name}`).then(a => a.ok && a.json()).then(s => s && s.state === 'finished')",
-            arg=search["study"], timeout=_SEARCH_MS, polling=2000,
-        )  # fmt: skip
+    while page.request.get(f"{url}/api/jobs?state=queued&state=running").json()["total"]:
+        page.wait_for_timeout(2000)
     if page.request.get(f"{url}/api/jobs?kind=confirm").json()["total"] == 0:
         page.request.post(f"{url}/api/studies/three-methods/confirm", data={})
     page.goto(f"{url}/study/three-methods")

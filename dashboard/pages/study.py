@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import dash
-from dash import Input, Output, State, ctx, dcc, html
+from dash import ALL, Input, Output, State, ctx, dcc, html
 
 from dashboard.desk import Desk
 from dashboard.front_figure import MAX_SVG_POINTS, Look, chosen_patch, colour_choices, front_figure, growth
 from dashboard.pages.parts import GRAPH_CONFIG, api_path, aria, badge, card, empty, job_line, progress_bar
-from dashboard.pages.study_tabs import TABS, tab_content
+from dashboard.pages.study_tabs import TABS, log_text, tab_content
 from dashboard.pages.trial_card import trial_card
 from dashboard.snapshot import StudySnapshot
 from dashboard.theme import theme_of
@@ -21,7 +21,7 @@ from storage.remembered import state_of
 __all__ = ["layout", "register"]
 
 _MOST_ADDED = 3_000  # points, before the figure is drawn anew
-_GROWS_WITH_TRIALS = ("front", "history", "log")
+_GROWS_WITH_TRIALS = ("front", "history")
 
 
 def layout(desk: Desk, name: str) -> html.Div:
@@ -63,7 +63,10 @@ def layout(desk: Desk, name: str) -> html.Div:
                 [
                     card(
                         controls,
-                        dcc.Graph(id="study-front", config=GRAPH_CONFIG, className="figure tall"),
+                        html.Div(
+                            dcc.Graph(id="study-front", config=GRAPH_CONFIG, style={"height": "100%"}),
+                            className="figure tall",
+                        ),
                         **aria(label="Pareto front"),
                     ),
                     html.Aside([card(slider), html.Div(id="study-trial")]),
@@ -91,6 +94,7 @@ def register(app: dash.Dash, desk: Desk) -> None:
     _register_figure(app, desk)
     _register_choice(app, desk)
     _register_rest(app, desk)
+    _register_tabs(app, desk)
 
 
 def _register_figure(app: dash.Dash, desk: Desk) -> None:
@@ -121,6 +125,8 @@ def _register_figure(app: dash.Dash, desk: Desk) -> None:
         State("theme", "data"),
         State("webgl", "data"),
         prevent_initial_call=True,
+        # Asked again only when it is answered: Dash would drop the answer that is under way.
+        running=[(Output("study-tick", "disabled"), True, False)],
     )
     def follow(
         _: int, name: str, cursor: dict[str, Any] | None, colour: str | None, theme: str, has_webgl: bool | None
@@ -132,7 +138,7 @@ def _register_figure(app: dash.Dash, desk: Desk) -> None:
         if len(snapshot.measured) - cursor["n_measured"] > _MOST_ADDED:
             return front_figure(snapshot, desk.study(name).dense(), look)[0], _cursor(snapshot)
         patch = growth(snapshot, look, cursor["n_measured"], cursor["n_stopped"])
-        return patch, cursor | {"version": list(snapshot.version)}
+        return patch, cursor | {"version": list(snapshot.version), "has_grown": True}
 
 
 def _register_choice(app: dash.Dash, desk: Desk) -> None:
@@ -217,22 +223,37 @@ def _register_rest(app: dash.Dash, desk: Desk) -> None:
         except PrunefrontError as error:
             return html.Span(str(error), className="bad")
 
+
+def _register_tabs(app: dash.Dash, desk: Desk) -> None:
+    # Two callbacks, for Dash drops an answer under way when the same one is called again; and each with a place of its
+    # own, so that neither undoes what the other has shown.
     @app.callback(
         Output("study-tab-content", "children"),
         Input("study-tab", "value"),
-        Input("study-cursor", "data"),
-        Input("study-tick", "n_intervals"),
         Input("theme", "data"),
-        State("webgl", "data"),
+        Input("webgl", "data"),
         State("study-name", "data"),
     )
-    def open_tab(tab: str, _: Any, __: int, theme: str, has_webgl: bool | None, name: str) -> Any:
-        triggers = set(ctx.triggered_prop_ids.values())
-        if triggers == {"study-tick"} and tab != "log":
-            return dash.no_update
-        if triggers and triggers <= {"study-tick", "study-cursor"} and tab not in _GROWS_WITH_TRIALS:
-            return dash.no_update
-        return tab_content(desk, name, tab, theme_of(theme), has_webgl=bool(has_webgl))
+    def open_tab(tab: str, theme: str, has_webgl: bool | None, name: str) -> Any:
+        content = tab_content(desk, name, tab, theme_of(theme), has_webgl=bool(has_webgl))
+        return html.Div(content, id={"type": "study-growing", "tab": tab}) if tab in _GROWS_WITH_TRIALS else content
+
+    @app.callback(
+        Output({"type": "study-growing", "tab": ALL}, "children"),
+        Input("study-cursor", "data"),
+        State("theme", "data"),
+        State("study-name", "data"),
+        prevent_initial_call=True,
+    )
+    def follow_in_tab(cursor: dict[str, Any], theme: str, name: str) -> Any:
+        tabs = [output["id"]["tab"] for output in ctx.outputs_list]
+        if not cursor["has_grown"]:
+            return [dash.no_update] * len(tabs)
+        return [tab_content(desk, name, tab, theme_of(theme), has_webgl=True) for tab in tabs]
+
+    @app.callback(Output("study-log", "children"), Input("study-log-tick", "n_intervals"), State("study-name", "data"))
+    def read_log(_: int, name: str) -> str:
+        return log_text(desk, name)
 
 
 def _cursor(snapshot: StudySnapshot) -> dict[str, Any]:
@@ -241,6 +262,7 @@ def _cursor(snapshot: StudySnapshot) -> dict[str, Any]:
         "version": list(snapshot.version),
         "n_measured": len(snapshot.measured),
         "n_stopped": len(snapshot.stopped),
+        "has_grown": False,
     }
 
 

@@ -17,7 +17,7 @@ from dashboard.words import layout_line, with_interval
 from objectives.metrics import METRICS
 from storage.results import estimate_of
 
-__all__ = ["TABS", "flat", "tab_content"]
+__all__ = ["TABS", "flat", "log_text", "tab_content"]
 
 TABS = {
     "front": "Front",
@@ -92,11 +92,18 @@ def _log(desk: Desk, name: str) -> Any:
     job = desk.job_of(name)
     if job is None:
         return empty("This study was not asked for through the dashboard, so its words went to its terminal.")
-    lines = desk.store.jobs.last_lines(job.id, _N_LINES)
     return [
+        dcc.Interval(id="study-log-tick", interval=2000),
         html.P([dcc.Link(f"Job {job.id}", href=f"/jobs/{job.id}"), f", {job.state.value}"], className="muted"),
-        html.Pre("\n".join(lines) or "It has said nothing yet.", className="log", tabIndex=0),
+        html.Pre(log_text(desk, name), className="log", tabIndex=0, id="study-log"),
     ]
+
+
+def log_text(desk: Desk, name: str) -> str:
+    """Give what the newest job that drives a study has said."""
+    job = desk.job_of(name)
+    lines = [] if job is None else desk.store.jobs.last_lines(job.id, _N_LINES)
+    return "\n".join(lines) or "It has said nothing yet."
 
 
 def _about(desk: Desk, name: str) -> Any:
