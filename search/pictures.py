@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from objectives.images import PreparedImages, prepare, stratified_order
+from objectives.images import ImageSource, PreparedImages, prepare, stratified_order
 from objectives.shapes import CLASS_NAMES
 from pruning.apply import pruned
 from pruning.models import LoadedModel
 from search.config import SearchSettings
 from search.workbench import open_data, open_model
-from spaces import parse_layout
+from spaces import InvalidInput, parse_layout
 
 __all__ = ["take_pictures"]
 
@@ -33,6 +33,8 @@ def take_pictures(
     """
     loaded = open_model(settings.model)
     source = open_data(settings.data, loaded)
+    if not isinstance(source, ImageSource):
+        raise InvalidInput("pictures of tokens are made of images with classes, not of images with masks")
     order = stratified_order(source.images, settings.data.seed)
     images, _ = prepare(
         source,

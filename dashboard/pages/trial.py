@@ -25,6 +25,7 @@ from dashboard.pages.trial_card import exports
 from dashboard.theme import theme_of
 from dashboard.trial_figures import staircase_figure, staircase_of
 from dashboard.words import gflops_text, with_interval
+from objectives.confusion import MIoUComparison
 from objectives.metrics import Measurement
 from objectives.statistics import PairedComparison
 from spaces.errors import PrunefrontError
@@ -190,10 +191,12 @@ def _compared(desk: Desk, name: str, number: int, which: str, other_name: str) -
     difference = f"{comparison.difference_pct:+.2f} points"
     where = f" on the same {comparison.n_images:,} {images} images"
     interval = f", 95 % interval {comparison.low_pct:+.2f} to {comparison.high_pct:+.2f}"
-    counted = (
-        f"Only trial {number} right: {comparison.only_first}; only the other: {comparison.only_second}; "
-        f"McNemar p = {comparison.p_value:.3g}"
-    )
+    counted = "95 % interval by bootstrap over the images, each drawn for both"
+    if isinstance(comparison, PairedComparison):
+        counted = (
+            f"Only trial {number} right: {comparison.only_first}; only the other: {comparison.only_second}; "
+            f"McNemar p = {comparison.p_value:.3g}"
+        )
     shown = html.Div(
         [
             html.P([html.B(difference), where, interval], className="lead"),
@@ -204,7 +207,7 @@ def _compared(desk: Desk, name: str, number: int, which: str, other_name: str) -
     return shown if second == DENSE else [shown, _differences(found.trial(number), other.trial(int(second)))]
 
 
-def _verdict(comparison: PairedComparison) -> str:
+def _verdict(comparison: PairedComparison | MIoUComparison) -> str:
     if comparison.low_pct > 0:
         return "It is better, beyond what chance would give."
     if comparison.high_pct < 0:
