@@ -36,8 +36,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = subprocess.Popen(
             [sys.executable, "-m", "search.cli.main", "serve", "--port", "0", "--no-token",
-             "--db", options.db or f"sqlite:///{folder}/prunefront.db"],
-            stderr=subprocess.PIPE, text=True,
+             "--db", options.db or "sqlite:///prunefront.db"],  # as it stands in the pictures
+            stderr=subprocess.PIPE, text=True, cwd=folder,
         )  # fmt: skip
         try:
             found = (re.search(r"dashboard: (http://\S+)/", line) for line in server.stderr or ())
