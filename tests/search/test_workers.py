@@ -40,11 +40,11 @@ def test_ray_workers_measure_what_this_process_measures(bench):
     workers = bench.start(Execution(n_workers=2))
     workers.hold(bench.search_images)
     workers.measure_dense()
+    while workers.n_workers < 2:  # the second may still be starting
+        assert workers.next_outcome(1) is None
     for number, layout in enumerate(layouts):
-        while not workers.has_room():  # the second may still be starting
-            workers.next_outcome(1)
+        assert workers.has_room()
         workers.submit(number, layout)
-    assert workers.n_workers == 2
     found = {outcome.number: outcome for outcome in (outcome_of(workers), outcome_of(workers))}
     workers.close()
     for number, measurement in enumerate(expected):
