@@ -15,7 +15,7 @@ from objectives import shapes
 from objectives.images import ImageSource, ListedImage
 from spaces.errors import InvalidInput
 
-__all__ = ["find_images"]
+__all__ = ["find_images", "list_shapes", "open_shape"]
 
 _IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 _SPLIT_FOLDERS = ("val", "validation", "valid", "test")
@@ -77,14 +77,19 @@ def _shapes(n_classes: int) -> ImageSource:
             f"shapes has {len(shapes.CLASS_NAMES)} classes, the model {n_classes}: use shapes_vit_small or a model "
             f"with --num-classes {len(shapes.CLASS_NAMES)}"
         )
-    images = tuple(
+    images = list_shapes()
+    return ImageSource(images, open_shape, f"{len(images)} generated images of {n_classes} classes")
+
+
+def list_shapes() -> tuple[ListedImage, ...]:
+    """List the generated images of ``shapes`` that no model was trained on."""
+    return tuple(
         ListedImage(index, f"shapes-v{shapes.SHAPES_VERSION}/{index}", shapes.label_of(index))
         for index in range(shapes.N_EVALUATION_IMAGES)
     )
-    return ImageSource(images, _open_shape, f"{len(images)} generated images of {n_classes} classes")
 
 
-def _open_shape(image: ListedImage) -> Image.Image:
+def open_shape(image: ListedImage) -> Image.Image:
     return Image.fromarray(shapes.draw(image.number).pixels)
 
 

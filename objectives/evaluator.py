@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from objectives.cost import count_macs
-from objectives.image_costs import CostsDisagree, MeanCost, Ran, costs_of, what_ran
+from objectives.image_costs import MeanCost, Ran, costs_of, require_counted, what_ran
 from objectives.images import PreparedImages
 from objectives.metrics import GFLOPS, Measurement, Precision
 from objectives.prefix import DensePrefix, prefix_bytes
@@ -236,11 +236,7 @@ class Evaluator:
             macs = count_macs(self.model, self._inputs(slice(0, 1)))
         alone = costs_of(config, self._architecture)
         alone.take(what_ran(pruning))
-        expected = alone.in_all().macs
-        if macs != expected:
-            raise CostsDisagree(
-                f"the closed form gives {expected} multiply-adds, but {macs} were counted for {config!r}"
-            )
+        require_counted(macs, alone.in_all().macs, config)
 
     def _run(self, config: PruningConfig | None) -> Generator[tuple[Tensor, Ran | None]]:
         """Run over the images batch by batch, for as long as somebody asks.

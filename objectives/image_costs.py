@@ -6,6 +6,7 @@ batch up to the longest is no part of it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from objectives.statistics import Estimate, mean_of
 from pruning.apply import Pruning
 from spaces import Architecture, PrunefrontError, PruningConfig
 
-__all__ = ["Costs", "CostsDisagree", "MeanCost", "Ran", "costs_of", "what_ran"]
+__all__ = ["Costs", "CostsDisagree", "MeanCost", "Ran", "costs_of", "mean_cost", "require_counted", "what_ran"]
 
 
 class CostsDisagree(PrunefrontError):
@@ -69,6 +70,42 @@ def what_ran(pruning: Pruning) -> Ran:
     return Ran(pruning.tokens_per_block, np.stack(counts, axis=1) if counts else np.empty((0, 0), dtype=np.int64))
 
 
+def require_counted(macs: int, expected: int, config: PruningConfig | None) -> None:
+    """Refuse a result whose operations, counted as they ran, are not those of the closed form.
+
+    Raises:
+        CostsDisagree: with both.
+    """
+    if macs != expected:
+        raise CostsDisagree(f"the closed form gives {expected} multiply-adds, but {macs} were counted for {config!r}")
+
+
+def mean_cost(
+    config: PruningConfig,
+    architecture: Architecture,
+    n_kept: NDArray[np.int64],
+    by_image: Callable[[NDArray[np.float64]], NDArray[np.float64]] = lambda rows: rows,
+) -> MeanCost:
+    """Average what images cost, each by the tokens that it kept.
+
+    Args:
+        config: the layout.
+        architecture: of the model.
+        n_kept: (n_row, n_layers), the patches that each layer kept.
+        by_image: averages rows, the first axis, over those of each image, where an image ran in several pieces.
+    """
+    different, which = np.unique(n_kept, axis=0, return_inverse=True)
+    costs = [config.cost_of_image(architecture, row.tolist()) for row in different]
+    macs = by_image(np.array([cost.macs for cost in costs], dtype=np.float64)[which])
+    tokens = by_image(np.array([cost.tokens_per_block for cost in costs], dtype=np.float64)[which])
+    return MeanCost(
+        macs=round(macs.mean()),
+        tokens_per_block=tuple(tokens.mean(axis=0).round(2).tolist()),
+        gflops=mean_of(macs / 1e9),
+        n_kept=pack_counts(by_image(n_kept.astype(np.float64)).round().astype(np.int64)),
+    )
+
+
 class _OfAnyImage:
     """A layout that costs every image the same."""
 
@@ -104,14 +141,4 @@ class _OfEachImage:
         self._n_kept.append(counts)
 
     def in_all(self) -> MeanCost:
-        counts = np.concatenate(self._n_kept)
-        different, which = np.unique(counts, axis=0, return_inverse=True)
-        costs = [self._config.cost_of_image(self._architecture, row.tolist()) for row in different]
-        macs = np.array([cost.macs for cost in costs], dtype=np.int64)[which]
-        tokens = np.array([cost.tokens_per_block for cost in costs], dtype=np.float64)[which]
-        return MeanCost(
-            macs=round(int(macs.sum()) / len(macs)),
-            tokens_per_block=tuple(tokens.mean(axis=0).round(2).tolist()),
-            gflops=mean_of(macs / 1e9),
-            n_kept=pack_counts(counts),
-        )
+        return mean_cost(self._config, self._architecture, np.concatenate(self._n_kept))

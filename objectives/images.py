@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,20 @@ from torch import Tensor
 
 from spaces.errors import InvalidInput, PrunefrontError
 
-__all__ = ["BadImage", "ImageSource", "ListedImage", "PreparedImages", "list_hash", "prepare", "stratified_order"]
+__all__ = [
+    "BadImage",
+    "Decoded",
+    "ImageSource",
+    "ListedImage",
+    "PreparedImages",
+    "decode_first",
+    "decoding",
+    "list_hash",
+    "prepare",
+    "stratified_order",
+]
+
+T = TypeVar("T")
 
 _N_THREADS = 4
 
@@ -137,39 +152,91 @@ def prepare(
         BadImage: one cannot be decoded, and ``skip_bad`` is not set.
         InvalidInput: fewer than ``n`` are left, or none.
     """
-    taken: list[ListedImage] = []
-    decoded: list[NDArray[np.uint8]] = []
-    skipped: list[str] = []
-    rest = list(wanted)
 
-    def decode(image: ListedImage) -> NDArray[np.uint8] | BadImage:
+    def decode(image: ListedImage) -> NDArray[np.uint8]:
+        with decoding(image), source.open(image) as opened:
+            pixels: NDArray[np.uint8] = np.asarray(transform(opened.convert("RGB")))
+            return pixels
+
+    found = decode_first(wanted, n, decode, skip_bad=skip_bad, fewer_will_do=fewer_will_do)
+    prepared = PreparedImages(
+        pixels=np.stack(found.results),
+        labels=np.array([-1 if image.label is None else image.label for image in found.images], dtype=np.int64),
+        numbers=np.array([image.number for image in found.images], dtype=np.int64),
+        list_hash=list_hash(found.images),
+        skipped=tuple(found.skipped),
+    )
+    return prepared, found.rest
+
+
+@dataclass
+class Decoded(Generic[T]):
+    """The first usable images of a list.
+
+    Attributes:
+        images: those that were decoded.
+        results: what became of each.
+        skipped: names of those that could not be.
+        rest: candidates after the last one taken.
+    """
+
+    images: list[ListedImage]
+    results: list[T]
+    skipped: list[str]
+    rest: list[ListedImage]
+
+
+def decode_first(
+    wanted: Sequence[ListedImage],
+    n: int,
+    decode: Callable[[ListedImage], T],
+    *,
+    skip_bad: bool = False,
+    fewer_will_do: bool = False,
+) -> Decoded[T]:
+    """Decode the first ``n`` usable images of a list, some at a time; see ``prepare``.
+
+    Args:
+        wanted: candidates, in order.
+        n: how many to take.
+        decode: raises BadImage of a file that is none, see ``decoding``.
+        skip_bad: go on to the next image where one cannot be decoded.
+        fewer_will_do: take what is left, if it is not nothing, where fewer than ``n`` are.
+    """
+    found: Decoded[T] = Decoded([], [], [], list(wanted))
+
+    def attempt(image: ListedImage) -> T | BadImage:
         try:
-            with source.open(image) as opened:
-                pixels: NDArray[np.uint8] = np.asarray(transform(opened.convert("RGB")))
-                return pixels
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = " ".join(str(error).split())
-            return BadImage(f"cannot decode {image.name}: {reason}; leave such files out with --skip-bad-images")
+            return decode(image)
+        except BadImage as error:
+            return error
 
     with ThreadPoolExecutor(_N_THREADS) as pool:  # decoding leaves the interpreter free
-        while len(taken) < n and rest:
-            batch, rest = rest[: n - len(taken)], rest[n - len(taken) :]
-            for image, result in zip(batch, pool.map(decode, batch), strict=True):
+        while (n_missing := n - len(found.images)) and found.rest:
+            batch, found.rest = found.rest[:n_missing], found.rest[n_missing:]
+            for image, result in zip(batch, pool.map(attempt, batch), strict=True):
                 if not isinstance(result, BadImage):
-                    taken.append(image)
-                    decoded.append(result)
+                    found.images.append(image)
+                    found.results.append(result)
                 elif skip_bad:
-                    skipped.append(image.name)
+                    found.skipped.append(image.name)
                 else:
                     raise result
-    if len(taken) < (1 if fewer_will_do else n):
-        left_out = f", {len(skipped)} that cannot be decoded left out" if skipped else ""
-        raise InvalidInput(f"{n} images are asked for, but only {len(taken)} are left{left_out}")
-    prepared = PreparedImages(
-        pixels=np.stack(decoded),
-        labels=np.array([-1 if image.label is None else image.label for image in taken], dtype=np.int64),
-        numbers=np.array([image.number for image in taken], dtype=np.int64),
-        list_hash=list_hash(taken),
-        skipped=tuple(skipped),
-    )
-    return prepared, rest
+    if len(found.images) < (1 if fewer_will_do else n):
+        left_out = f", {len(found.skipped)} that cannot be decoded left out" if found.skipped else ""
+        raise InvalidInput(f"{n} images are asked for, but only {len(found.images)} are left{left_out}")
+    return found
+
+
+@contextmanager
+def decoding(image: ListedImage) -> Iterator[None]:
+    """Say of whatever goes wrong inside that the file is no image.
+
+    Raises:
+        BadImage: with the reason.
+    """
+    try:
+        yield
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split())
+        raise BadImage(f"cannot decode {image.name}: {reason}; leave such files out with --skip-bad-images") from None

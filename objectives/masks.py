@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from objectives import shapes
+from objectives.datasets import list_shapes, open_shape
 from objectives.images import BadImage, ListedImage
 from objectives.mask_folders import MaskFolders
 from spaces.errors import InvalidInput
@@ -114,16 +115,9 @@ def _shapes(n_classes: int) -> MaskSource:
             f"the masks of shapes have {len(shapes.MASK_CLASS_NAMES)} classes, background included, the model "
             f"{n_classes}: use shapes_seg_small or a segmenter with --num-classes {len(shapes.MASK_CLASS_NAMES)}"
         )
-    images = tuple(
-        ListedImage(index, f"shapes-v{shapes.SHAPES_VERSION}/{index}", shapes.label_of(index))
-        for index in range(shapes.N_EVALUATION_IMAGES)
-    )
+    images = list_shapes()
     layout = f"{len(images)} generated images with masks of {n_classes} classes"
-    return MaskSource(images, _open_shape, _open_shape_mask, shapes.MASK_CLASS_NAMES, layout)
-
-
-def _open_shape(image: ListedImage) -> Image.Image:
-    return Image.fromarray(shapes.draw(image.number).pixels)
+    return MaskSource(images, open_shape, _open_shape_mask, shapes.MASK_CLASS_NAMES, layout)
 
 
 def _open_shape_mask(image: ListedImage) -> ClassMask:

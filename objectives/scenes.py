@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from objectives.images import BadImage, ListedImage, list_hash
+from objectives.images import ListedImage, decode_first, decoding, list_hash
 from objectives.masks import ClassMask, MaskSource
 from pruning.preprocessing import Preprocessing
 from pruning.segmentation.inference import Windows
@@ -19,7 +19,6 @@ from spaces.errors import InvalidInput
 
 __all__ = ["PreparedScenes", "Scene", "prepare_scenes"]
 
-_N_THREADS = 4
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -103,45 +102,35 @@ def prepare_scenes(
         BadImage: one cannot be decoded, and ``skip_bad`` is not set.
         InvalidInput: a mask is not of its image's size or holds what is no class; or fewer than ``n`` are left.
     """
-    taken: list[ListedImage] = []
+    found = decode_first(
+        wanted,
+        n,
+        partial(_decoded, source, preprocessing, windows),
+        skip_bad=skip_bad,
+        fewer_will_do=fewer_will_do,
+    )
     scenes: list[Scene] = []
     pixels: list[NDArray[np.uint8]] = []
-    skipped: list[str] = []
-    rest = list(wanted)
-    with ThreadPoolExecutor(_N_THREADS) as pool:
-        while len(taken) < n and rest:
-            batch, rest = rest[: n - len(taken)], rest[n - len(taken) :]
-            decoded = pool.map(lambda image: _decoded(source, image, preprocessing, windows), batch)
-            for image, result in zip(batch, decoded, strict=True):
-                if not isinstance(result, BadImage):
-                    size, pieces, classes = result
-                    scenes.append(Scene(size, range(len(pixels), len(pixels) + len(pieces)), classes))
-                    pixels += pieces
-                    taken.append(image)
-                elif skip_bad:
-                    skipped.append(image.name)
-                else:
-                    raise result
-    if len(taken) < (1 if fewer_will_do else n):
-        left_out = f", {len(skipped)} that cannot be decoded left out" if skipped else ""
-        raise InvalidInput(f"{n} images are asked for, but only {len(taken)} are left{left_out}")
-    named = list_hash(taken)
-    return PreparedScenes(np.stack(pixels), tuple(scenes), windows, source.class_names, named, tuple(skipped)), rest
+    for size, pieces, classes in found.results:
+        scenes.append(Scene(size, range(len(pixels), len(pixels) + len(pieces)), classes))
+        pixels += pieces
+    prepared = PreparedScenes(
+        pixels=np.stack(pixels),
+        scenes=tuple(scenes),
+        windows=windows,
+        class_names=source.class_names,
+        list_hash=list_hash(found.images),
+        skipped=tuple(found.skipped),
+    )
+    return prepared, found.rest
 
 
 def _decoded(
-    source: MaskSource, image: ListedImage, preprocessing: Preprocessing, windows: Windows | None
-) -> tuple[tuple[int, int], list[NDArray[np.uint8]], ClassMask] | BadImage:
-    try:
-        with source.open(image) as opened:
-            picture = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        return BadImage(f"cannot decode {image.name}: {reason}; leave such files out with --skip-bad-images")
-    try:
-        classes = source.open_mask(image)
-    except BadImage as error:
-        return error
+    source: MaskSource, preprocessing: Preprocessing, windows: Windows | None, image: ListedImage
+) -> tuple[tuple[int, int], list[NDArray[np.uint8]], ClassMask]:
+    with decoding(image), source.open(image) as opened:
+        picture = opened.convert("RGB")
+    classes = source.open_mask(image)
     width, height = picture.size
     if classes.shape != (height, width):
         raise InvalidInput(

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from objectives.confusion import Confusions
 from objectives.cost import count_macs
 from objectives.evaluator import DenseReference
-from objectives.image_costs import CostsDisagree, MeanCost
-from objectives.metrics import GFLOPS, Measurement, Precision, pack_counts
+from objectives.image_costs import MeanCost, mean_cost, require_counted
+from objectives.metrics import GFLOPS, Measurement, Precision
 from objectives.scenes import PreparedScenes, Scene
-from objectives.statistics import Estimate, mean_of
+from objectives.statistics import Estimate
 from pruning.apply import Pruning, pruned, read_architecture
 from pruning.preprocessing import Preprocessing
 from pruning.segmentation.inference import combined, resized_scores
@@ -177,17 +177,7 @@ class SegmentationEvaluator:
         if config is None or not n_kept or n_kept[0].shape[1] == 0:
             cost = dense_cost(self._architecture) if config is None else config.cost(self._architecture)
             return MeanCost(cost.macs, cost.tokens_per_block)
-        counts = np.concatenate(n_kept)
-        different, which = np.unique(counts, axis=0, return_inverse=True)
-        costs = [config.cost_of_image(self._architecture, row.tolist()) for row in different]
-        macs = self._by_image(np.array([cost.macs for cost in costs], dtype=np.float64)[which])
-        tokens = self._by_image(np.array([cost.tokens_per_block for cost in costs], dtype=np.float64)[which])
-        return MeanCost(
-            macs=round(macs.mean()),
-            tokens_per_block=tuple(tokens.mean(axis=0).round(2).tolist()),
-            gflops=mean_of(macs / 1e9),
-            n_kept=pack_counts(self._by_image(counts.astype(np.float64)).round().astype(np.int64)),
-        )
+        return mean_cost(config, self._architecture, np.concatenate(n_kept), self._by_image)
 
     def _by_image(self, of_pieces: NDArray[np.float64]) -> NDArray[np.float64]:
         """Average what was measured of pieces over those of each image."""
@@ -201,10 +191,7 @@ class SegmentationEvaluator:
         with nullcontext() if config is None else pruned(self.model, config) as pruning:
             counted = count_macs(self.model, piece, self.model.forward_scores)
             expected = self._closed_form(config, pruning).macs
-        if counted != expected:
-            raise CostsDisagree(
-                f"the closed form gives {expected} multiply-adds, but {counted} were counted for {config!r}"
-            )
+        require_counted(counted, expected, config)
 
     def _closed_form(self, config: PruningConfig | None, pruning: Pruning | None) -> Cost:
         """Give the cost of the one image that ran last."""

@@ -261,6 +261,18 @@ class Execution(_Settings):
     n_retries: Annotated[int, Field(ge=0)] = 2
     cache_gb: Annotated[float, Field(ge=0)] | None = None
 
+    def require_suits(self, task: Task) -> None:
+        """Refuse an executor that cannot measure what models of a task do.
+
+        Raises:
+            InvalidInput: with the one that can.
+        """
+        if self.executor == "tune" and task == "segmentation":
+            raise InvalidInput(
+                "Ray Tune may end a trial after any chunk of images, and mIoU is known of all images together: "
+                "search segmenters with --executor ray"
+            )
+
 
 def n_shares(n_devices: float, each: float) -> int:
     """Count the workers that devices have room for, of which each takes a share, or several; none spans two by halves.

@@ -153,6 +153,7 @@ class Study(RememberedStudy):
         execution = execution or Execution()
         with LeaseKeeper(self._store, self._id, take_over=take_over) as lease, self._patient(audience):
             # What a person has to mend comes first, and leaves the study in the state it is in.
+            execution.require_suits(self.settings.task)
             bench = self._workbench()
             bench.n_workers(execution)
             if n_trials is not None:
@@ -188,13 +189,14 @@ class Study(RememberedStudy):
         unmeasured = [trial.number for trial in trials if trial.state is not TrialState.COMPLETE]
         if unmeasured or not trials:
             raise InvalidInput(f"only complete trials can be confirmed, got {unmeasured or 'none'}")
+        execution = execution or Execution()
+        execution.require_suits(self.settings.task)
         bench = self._workbench()
         images = bench.confirm_images
         if images is None:
             raise InvalidInput(f"the study {self._name!r} keeps no images to confirm on: search with --confirm-images")
         _require_unchanged(self._name, "confirm images", images.list_hash, self.record.provenance.confirm_list_hash)
         if any(trial.confirmation is None for trial in trials):
-            execution = execution or Execution()
             with (
                 LeaseKeeper(self._store, self._id) as lease,
                 self._patient(Audience(say=say)),

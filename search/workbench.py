@@ -87,11 +87,6 @@ class Workbench:
 
         start: Callable[..., Executor]
         if execution.executor == "tune":
-            if settings.task == "segmentation":
-                raise InvalidInput(
-                    "Ray Tune may end a trial after any chunk of images, and mIoU is known of all images together: "
-                    "search segmenters with --executor ray"
-                )
             from search.tune_executor import TuneExecutor
 
             start = TuneExecutor

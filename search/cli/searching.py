@@ -142,6 +142,7 @@ def search(**options: Any) -> None:
             **options,
         }
     )
+    execution.require_suits(settings.task)  # before anything is loaded, and a study begun that could not go on
     from search.study import Study
 
     with Study.create(settings, n_trials=n_trials, db=db, say=say) as created:

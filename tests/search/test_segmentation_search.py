@@ -11,7 +11,7 @@ from objectives.confusion import Confusions
 from search import Execution, Study
 from search.config import SearchSettings
 from spaces import InvalidInput, read_layout
-from storage import MeasurementKind, TrialState
+from storage import MeasurementKind, StudyState, TrialState
 from tests.search.test_cli import run
 
 LOCAL = Execution(executor="local")
@@ -108,6 +108,17 @@ def test_ray_tune_is_refused_since_it_would_stop_between_images(tmp_path):
     code, _, err = run(*searching(tmp_path, "--executor", "tune", study="tuned"))
     assert code == 2
     assert "search segmenters with --executor ray" in err
+    assert not (tmp_path / "test.db").exists()
+
+
+def test_a_study_that_exists_is_left_as_it_is_by_an_executor_that_cannot_run_it(searched):
+    folder, _, _ = searched
+    with Study.open("segments", db=f"sqlite:///{folder}/test.db") as study:
+        with pytest.raises(InvalidInput, match="search segmenters with --executor ray"):
+            study.run(n_trials=9, execution=Execution(executor="tune"))
+        assert study.record.state is StudyState.FINISHED
+        with pytest.raises(InvalidInput, match="search segmenters with --executor ray"):
+            study.confirm(execution=Execution(executor="tune"))
 
 
 def test_evaluate_compares_a_layout_with_the_dense_model(searched):
