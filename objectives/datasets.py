@@ -90,6 +90,7 @@ def list_shapes() -> tuple[ListedImage, ...]:
 
 
 def open_shape(image: ListedImage) -> Image.Image:
+    """Draw one of them."""
     return Image.fromarray(shapes.draw(image.number).pixels)
 
 
