@@ -132,6 +132,7 @@ def drive(sampler: str, budget: str, n_trials: int) -> list[tuple[int, float]]:
                 seed=0,
                 is_front=bench.problem.budget.is_range,
                 openings=bench.problem.openings(),
+                profile=bench.problem.profile,
             ),
             bench.problem,
             Formula(study),

@@ -91,6 +91,7 @@ def race(sampler_name: str, budget: str, seed: int, options: argparse.Namespace)
         seed=seed,
         is_front=is_front,
         openings=bench.problem.openings(),
+        profile=bench.problem.profile,
     )
     evaluator = bench.evaluator(bench.search_images, cache_bytes=4 * 10**9, precision="bfloat16")
     evaluator.measure_dense()

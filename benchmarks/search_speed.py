@@ -129,6 +129,7 @@ class _Same(optuna.samplers.BaseSampler):
             seed=settings.seed,
             is_front=False,
             openings=self._problem.openings(),
+            profile=self._problem.profile,
         )
         self._params: Mapping[str, Any] = {}
 

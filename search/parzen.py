@@ -100,11 +100,27 @@ class ParzenSpace:
         """
         near_good = self._kernels(good, np.ones(len(good)))
         near_others = self._kernels(others, _rising(len(others)))
+        rows = self._near(good, near_good, rng)
+        gain = self._log_density(near_good, rows) - self._log_density(near_others, rows)
+        return self.decode(np.take_along_axis(rows, gain.argmax(axis=0)[None], axis=0)[0])
+
+    def candidates(self, good: Array, n_random: int, rng: np.random.RandomState) -> list[dict[str, ParameterValue]]:
+        """Draw as many candidates as ``draw`` chooses from, the last of them anywhere.
+
+        Args:
+            good: (n_good, n_parameter).
+            n_random: how many may lie anywhere; the others lie near the good rows.
+            rng: what decides the draw.
+        """
+        rows = self._near(good, self._kernels(good, np.ones(len(good))), rng)
+        anywhere = self._sample(self._kernels(good[:0], np.ones(0)), rng)
+        return [self.decode(row) for row in (*rows[: len(rows) - n_random], *anywhere[:n_random])]
+
+    def _near(self, good: Array, near_good: _Kernels, rng: np.random.RandomState) -> Array:
         rows = self._sample(near_good, rng)
         if self._is_joint and rows.shape[1]:
             rows[:_N_CHILDREN] = self._children(good, rows[:_N_CHILDREN], rng)
-        gain = self._log_density(near_good, rows) - self._log_density(near_others, rows)
-        return self.decode(np.take_along_axis(rows, gain.argmax(axis=0)[None], axis=0)[0])
+        return rows
 
     def _scaled(self, numbers: Array) -> Array:
         """Take the logarithm of those of (n_number, n) that have a log scale."""

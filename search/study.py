@@ -243,6 +243,7 @@ class Study(RememberedStudy):
             learns_from_rejected=bench.problem.budget_by == "constraint",
             learns_from_infeasible=any(METHODS[method][0].cost_is_measured for method in record.methods),
             openings=bench.problem.openings(),
+            profile=bench.problem.profile,
         )
         return SearchLoop(
             self._store,

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from search.parzen import ParzenSpace
+from search.surrogate import Surrogate
 from spaces.domains import Choice, Parameter, ParameterValue
 from spaces.method_choice import METHOD
 
-__all__ = ["MethodsTpe", "Tpe", "best", "thinned", "tpe_over"]
+__all__ = ["MethodsTpe", "Profile", "Tpe", "best", "thinned", "tpe_over"]
 
 _GOOD_SHARE = 0.1
 _MOST_GOOD, _MOST_GOOD_OF_FRONT = 25, 100
 # With 100, 200 or all others, thinned evenly or the latest, searches of 1,000 trials ended alike; time grows with them.
 _MOST_OTHERS = 200
+_N_ANYWHERE = 8  # of the candidates
 _N_OWN_FIRST = 5  # trials of a method, before they say anything of the next
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+Profile = Callable[[Mapping[str, Any]], Sequence[float]]
 
 
 class Tpe:
@@ -31,13 +34,17 @@ class Tpe:
     It looks at a bounded number of them: a proposal takes as long after 10,000 trials as after 1,000.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], *, is_front: bool) -> None:
+    def __init__(self, parameters: Sequence[Parameter], *, is_front: bool, profile: Profile | None = None) -> None:
         """Start without trials.
 
         Args:
             parameters: what to propose.
             is_front: whether trials have two merits instead of one.
+            profile: describes what a draw becomes, see ``SearchSpace.profile``; without it draws are compared as such.
         """
+        # Of two merits, the expected improvement would have to be one of an area.
+        self._profile = None if is_front else profile
+        self._profiles: dict[bytes, Sequence[float]] = {}  # by row
         # For one budget the parameters of a layout are modelled together; for a front, each alone did better.
         self._space = ParzenSpace(parameters, is_joint=not is_front)
         self._most_good = _MOST_GOOD_OF_FRONT if is_front else _MOST_GOOD
@@ -70,12 +77,40 @@ class Tpe:
             running: of trials whose results are still out. They count as not good, so that the next is another.
             rng: what decides the draw.
         """
+        running = list(running)
         good, others = self.looked_at()
-        return self._space.draw(
-            np.array([self._rows[trial] for trial in good]),
-            np.array([*(self._rows[trial] for trial in others), *map(self._space.encode, running)]),
-            rng,
-        )
+        rows = np.array([self._rows[trial] for trial in good])
+        if self._profile is None or any(self._missed_by):
+            beside = [*(self._rows[trial] for trial in others), *map(self._space.encode, running)]
+            return self._space.draw(rows, np.array(beside), rng)
+        return self._most_promising(self._profile, np.concatenate((good, others)), rows, running, rng)
+
+    def _most_promising(
+        self,
+        profile: Profile,
+        trials: Indices,
+        good: Array,
+        running: Sequence[Mapping[str, Any]],
+        rng: np.random.RandomState,
+    ) -> dict[str, ParameterValue]:
+        """Choose, of candidates near the good rows and anywhere, the one with the highest expected improvement."""
+        known = np.array([self._remembered(profile, self._rows[trial]) for trial in trials])
+        surrogate = Surrogate(known, np.array(self._merits[0])[trials])
+        if running:
+            out = np.array([self._remembered(profile, self._space.encode(each)) for each in running])
+            surrogate.pretend(out)
+            known = np.concatenate((known, out))
+        candidates = self._space.candidates(good, _N_ANYWHERE, rng)
+        profiles = np.array([profile(each) for each in candidates])
+        gain = surrogate.expected_improvement(profiles)
+        gain[(profiles[:, None] == known).all(axis=2).any(axis=1)] = -1.0  # how it does is known, or soon will be
+        return candidates[int(gain.argmax())]
+
+    def _remembered(self, profile: Profile, row: Array) -> Sequence[float]:
+        key = row.tobytes()
+        if key not in self._profiles:
+            self._profiles[key] = profile(self._space.decode(row))
+        return self._profiles[key]
 
     def looked_at(self) -> tuple[Indices, Indices]:
         """Choose the good trials and the others, by their position among those observed."""
@@ -96,21 +131,26 @@ class MethodsTpe:
     What other methods' trials drew for a method's parameters had no effect, so they say nothing of them.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], *, is_front: bool) -> None:
+    def __init__(self, parameters: Sequence[Parameter], *, is_front: bool, profile: Profile | None = None) -> None:
         """Start without trials.
 
         Args:
             parameters: what to propose: the method, parameters of single methods, and parameters of all.
             is_front: whether trials have two merits instead of one.
+            profile: see ``Tpe``.
         """
+
+        def of_method(name: ParameterValue) -> Profile | None:
+            return profile and (lambda values: profile({METHOD: name, **values}))
+
         (choice,) = (each for each in parameters if each.name == METHOD)
         names = choice.domain.values if isinstance(choice.domain, Choice) else ()
         self._all = Tpe([choice], is_front=is_front)
         self._methods: list[ParameterValue] = []  # of the trials observed
-        self._own = {
-            name: Tpe([p for p in parameters if p.method in (None, name) and p is not choice], is_front=is_front)
-            for name in names
+        own = {
+            name: [each for each in parameters if each.method in (None, name) and each is not choice] for name in names
         }
+        self._own = {name: Tpe(of_one, is_front=is_front, profile=of_method(name)) for name, of_one in own.items()}
 
     @property
     def n_observed(self) -> int:
@@ -152,10 +192,10 @@ class MethodsTpe:
         return (of_kernels + 1 / n_method) / n_kernel
 
 
-def tpe_over(parameters: Sequence[Parameter], *, is_front: bool) -> Tpe | MethodsTpe:
+def tpe_over(parameters: Sequence[Parameter], *, is_front: bool, profile: Profile | None = None) -> Tpe | MethodsTpe:
     """Make the TPE that suits the parameters: of one method, or of several."""
     is_choice = any(parameter.name == METHOD for parameter in parameters)
-    return (MethodsTpe if is_choice else Tpe)(parameters, is_front=is_front)
+    return (MethodsTpe if is_choice else Tpe)(parameters, is_front=is_front, profile=profile)
 
 
 def best(merits: Array, n_best: int) -> Indices:

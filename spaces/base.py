@@ -14,6 +14,7 @@ from spaces.architecture import Architecture
 from spaces.cost import Cost, StageCost, cost_of
 from spaces.domains import Parameter, ParameterValue
 from spaces.errors import InvalidInput, UnsupportedModel, describe_problems
+from spaces.profile import scaled, token_shares
 
 __all__ = ["PruningConfig", "SearchSpace"]
 
@@ -168,6 +169,12 @@ class SearchSpace(BaseModel, ABC):
             BudgetUnsatisfiable: nothing in the space costs as little.
         """
 
+    def nearly_fit(
+        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float
+    ) -> PruningConfig:
+        """Build a layout much like that of ``fit``, where that is quicker: enough to guess how it would do."""
+        return self.fit(values, architecture, target_gflops)
+
     @abstractmethod
     def extremes(self, architecture: Architecture) -> tuple[PruningConfig, PruningConfig]:
         """Give the cheapest and the dearest layout of the space."""
@@ -183,6 +190,24 @@ class SearchSpace(BaseModel, ABC):
             architecture: of the model.
         """
         return dict(drawn)
+
+    def profile(
+        self, config: PruningConfig, drawn: Mapping[str, ParameterValue], architecture: Architecture
+    ) -> tuple[float, ...]:
+        """Describe a layout by numbers that are near those of layouts which do much the same, see ``spaces.profile``.
+
+        Args:
+            config: a layout of this space.
+            drawn: the draw that became it.
+            architecture: of the model.
+
+        Returns:
+            As many numbers for every layout of the space.
+        """
+        settings = (
+            number for each in self.parameters(architecture) for number in scaled(each.domain, drawn[each.name])
+        )
+        return (*token_shares(config.stages(architecture), architecture), *settings)
 
     def openings(self, architecture: Architecture) -> tuple[dict[str, ParameterValue], ...]:
         """Give what a search that learns begins with: parts of draws that differ much; chance decides the rest."""

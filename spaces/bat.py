@@ -241,11 +241,16 @@ class BatSpace(SpaceInside):
         c_num = _share_above(self.c_num, draw.settings["c_num"], share)
         return replace(draw, settings={**draw.settings, "c_num": c_num})
 
-    def _matched(self, draw: LayerDraw, architecture: Architecture, target_gflops: float) -> LayeredConfig:
+    def _matched(
+        self, draw: LayerDraw, architecture: Architecture, target_gflops: float, slack: float
+    ) -> LayeredConfig:
         """Spend, besides, what is left over by a layer that matches all its ``p`` as soon as its rate is below 1."""
-        layout = super()._matched(draw, architecture, target_gflops)
+        layout = super()._matched(draw, architecture, target_gflops, slack)
         p = self.p
-        if not isinstance(p, IntRange) or layout.cost(architecture).gflops >= _WELL_SPENT * target_gflops:
+        if (
+            not isinstance(p, IntRange)
+            or layout.cost(architecture).gflops >= min(_WELL_SPENT, 1 - slack) * target_gflops
+        ):
             return layout
 
         def with_matched(share: float) -> LayeredConfig:

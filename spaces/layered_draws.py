@@ -22,6 +22,7 @@ from spaces.errors import InvalidInput
 from spaces.layer_draw import LayerDraw, spread_out
 from spaces.layer_values import openings, values_of
 from spaces.layered import LayeredConfig, PlacesSetting, last_place, per_layer
+from spaces.profile import by_block, scaled, token_shares
 
 __all__ = ["DrawsLayers"]
 
@@ -120,6 +121,23 @@ class DrawsLayers(SearchSpace):
             raise TypeError(f"{type(config).__name__} has no layers, and is no layout of {type(self).__name__}")
         of_layers = (self.rate_name, *self.layer_settings)
         return {**drawn, **values_of(config, self.parameters(architecture), of_layers)}
+
+    def profile(
+        self, config: PruningConfig, drawn: Mapping[str, ParameterValue], architecture: Architecture
+    ) -> tuple[float, ...]:
+        """Describe a layout by the tokens that each block leaves, and what its layers have under their blocks."""
+        if not isinstance(config, LayeredConfig):
+            raise TypeError(f"{type(config).__name__} has no layers, and is no layout of {type(self).__name__}")
+        parameters = self.parameters(architecture)
+        domains = {each.name: each.domain for each in parameters}
+        settled = {**drawn, **values_of(config, parameters, self.layer_settings)}
+        numbers = list(token_shares(config.stages(architecture), architecture))
+        for name in self.layer_settings:
+            numbers += by_block(name, config.places, domains, settled, architecture)
+        for name in self.layout_settings:
+            if name in domains:
+                numbers += scaled(domains[name], settled[name])
+        return tuple(numbers)
 
     def openings(self, architecture: Architecture) -> tuple[dict[str, ParameterValue], ...]:
         """Give parts of draws that begin to prune ever later, evenly from there on."""

@@ -16,6 +16,7 @@ from spaces.repair import smallest_power_that_fits, to_the_power
 
 __all__ = ["LayeredSpace", "SpaceAfter", "SpaceInside"]
 
+_SLACK = 0.02
 _DIGITS = 10_000  # a repaired rate is rounded down to four
 
 
@@ -40,10 +41,25 @@ class LayeredSpace(DrawsLayers):
         Raises:
             BudgetUnsatisfiable: nothing in the space costs as little.
         """
+        return self._fit(values, architecture, target_gflops, slack=0.0)
+
+    def nearly_fit(
+        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float
+    ) -> LayeredConfig:
+        """Bring a draw almost onto the budget: it may leave a fiftieth, and takes a third of the time.
+
+        Raises:
+            BudgetUnsatisfiable: nothing in the space costs as little.
+        """
+        return self._fit(values, architecture, target_gflops, slack=_SLACK)
+
+    def _fit(
+        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float, slack: float
+    ) -> LayeredConfig:
         space = self.narrowed(architecture)
         for draw in space._ever_cheaper(space._draw(values, architecture), architecture):
             if space._costs(space._hardest(draw), architecture) <= target_gflops:
-                return space._matched(draw, architecture, target_gflops)
+                return space._matched(draw, architecture, target_gflops, slack)
         raise BudgetUnsatisfiable(
             f"no layout of this space costs as little as {target_gflops:.4g} GFLOPs on {architecture.name}"
         )
@@ -56,8 +72,11 @@ class LayeredSpace(DrawsLayers):
                 yield replace(draw, n_layers=n_layers, moved=moved)
         yield self._extreme_draw(architecture, dearest=False)
 
-    def _matched(self, draw: LayerDraw, architecture: Architecture, target_gflops: float) -> LayeredConfig:
+    def _matched(
+        self, draw: LayerDraw, architecture: Architecture, target_gflops: float, slack: float
+    ) -> LayeredConfig:
         lowest = self._rates_at(0)
+        costs: dict[float, float] = {}  # by power
 
         def rounded(power: float) -> LayerDraw:
             found = self._at_power(draw, power)
@@ -65,9 +84,12 @@ class LayeredSpace(DrawsLayers):
             return replace(found, rates=tuple(max(int(rate * _DIGITS) / _DIGITS, low) for rate, low in rates))
 
         def fits(power: float) -> bool:
-            return self._costs(self._at_power(draw, power), architecture) <= target_gflops
+            costs[power] = self._costs(self._at_power(draw, power), architecture)
+            return costs[power] <= target_gflops
 
         def are_alike(power: float, other: float) -> bool:
+            if costs[other] >= (1 - slack) * target_gflops:
+                return True
             # Powers further apart than this hardly ever round alike, and rounding takes half as long as bisecting on.
             return (
                 other - power < 1 / _DIGITS

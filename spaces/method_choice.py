@@ -59,6 +59,13 @@ class MethodChoice(SearchSpace):
         space, own = self._drawn(values)
         return space.fit(own, architecture, target_gflops)
 
+    def nearly_fit(
+        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float
+    ) -> PruningConfig:
+        """Bring a draw almost onto the budget, within the method drawn."""
+        space, own = self._drawn(values)
+        return space.nearly_fit(own, architecture, target_gflops)
+
     def extremes(self, architecture: Architecture) -> tuple[PruningConfig, PruningConfig]:
         """Give the cheapest and the dearest layout of any method."""
         cheapest, dearest = zip(*(space.extremes(architecture) for space in self.spaces), strict=True)
@@ -73,6 +80,13 @@ class MethodChoice(SearchSpace):
         """Give the draw that becomes a layout without repair; of the method drawn alone."""
         space, own = self._drawn(drawn)
         return {**drawn, **_named(space, space.values_of(config, own, architecture))}
+
+    def profile(
+        self, config: PruningConfig, drawn: Mapping[str, ParameterValue], architecture: Architecture
+    ) -> tuple[float, ...]:
+        """Describe a layout as the method drawn does; only layouts of one method can be compared."""
+        space, own = self._drawn(drawn)
+        return space.profile(config, own, architecture)
 
     def openings(self, architecture: Architecture) -> tuple[dict[str, ParameterValue], ...]:
         """Give every other opening of each method, the methods in turn."""

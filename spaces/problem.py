@@ -133,6 +133,14 @@ class Problem:
         """Give the draw that becomes the layout without repair, see ``SearchSpace.values_of``."""
         return self.space.values_of(config, drawn, self.architecture)
 
+    def profile(self, values: Mapping[str, ParameterValue]) -> tuple[float, ...]:
+        """Describe the layout that a draw becomes, or one much like it, see ``SearchSpace.profile``."""
+        if self.budget_by == "repair":
+            config = self.space.nearly_fit(values, self.architecture, self._target(values))
+        else:
+            config = self.space.build(values, self.architecture)
+        return self.space.profile(config, values, self.architecture)
+
     def propose(self, values: Mapping[str, ParameterValue]) -> Proposal:
         """Turn a draw into a layout within the budget: repaired onto it or its drawn target, or just as it is.
 
@@ -143,10 +151,12 @@ class Problem:
             config = self.space.build(values, self.architecture)
             drawn = self.space.drawn_gflops(values, self.architecture)
             return Proposal(config=config, cost=config.cost(self.architecture), drawn_gflops=drawn)
-        target = float(values.get(TARGET, self.budget.high_gflops))
-        config = self.space.fit(values, self.architecture, target)
+        config = self.space.fit(values, self.architecture, self._target(values))
         return Proposal(
             config=config,
             cost=config.cost(self.architecture),
             drawn_gflops=self.space.drawn_gflops(values, self.architecture),
         )
+
+    def _target(self, values: Mapping[str, ParameterValue]) -> float:
+        return float(values.get(TARGET, self.budget.high_gflops))

@@ -166,3 +166,67 @@ def test_a_method_without_parameters_is_proposed_alone():
     for number in range(20):
         tpe.observe({"method": ("good", "bad")[number % 2], "good.a": 0.5}, [float(number % 2)])
     assert {"method": "bad"} in proposals(tpe)
+
+
+def described(params):
+    return (params["a"] + params["n"] / 9,)
+
+
+def guided(n: int, **options) -> Tpe:
+    tpe, rng = Tpe(PARAMETERS, is_front=False, profile=described, **options), np.random.default_rng(0)
+    for _ in range(n):
+        params = {"a": float(rng.uniform()), "n": int(rng.integers(1, 10))}
+        tpe.observe(params, [-abs(described(params)[0] - 1.2)])
+    return tpe
+
+
+def test_what_draws_come_to_decides_between_them():
+    blind = Tpe(PARAMETERS, is_front=False)
+    rng = np.random.default_rng(0)
+    for _ in range(25):
+        params = {"a": float(rng.uniform()), "n": int(rng.integers(1, 10))}
+        blind.observe(params, [-abs(described(params)[0] - 1.2)])
+
+    def mean_distance(tpe):
+        drawn = [tpe.propose([], np.random.RandomState(seed)) for seed in range(60)]
+        return np.mean([abs(described(each)[0] - 1.2) for each in drawn])
+
+    assert mean_distance(guided(25)) < 0.6 * mean_distance(blind)
+
+
+def test_what_is_out_already_is_not_drawn_again():
+    tpe = guided(12)
+    for seed in range(20):
+        first = tpe.propose([], np.random.RandomState(seed))
+        assert tpe.propose([first], np.random.RandomState(seed)) != first
+
+
+def test_where_a_trial_missed_the_budget_profiles_are_not_asked():
+    def refuse(params):
+        raise AssertionError("described")
+
+    tpe = Tpe(PARAMETERS, is_front=False, profile=refuse)
+    for a in (0.1, 0.5, 0.9):
+        tpe.observe({"a": a, "n": 3}, [a], missed_by=a)
+    assert tpe.propose([], np.random.RandomState(0)).keys() == {"a", "n"}
+
+
+def test_of_several_methods_each_is_described_with_its_name():
+    parameters = (
+        Parameter("method", Choice(values=("one", "two"))),
+        Parameter("one.a", FloatRange(low=0.0, high=1.0), method="one"),
+        Parameter("two.a", FloatRange(low=0.0, high=1.0), method="two"),
+    )
+    seen = set()
+
+    def describe(params):
+        seen.add((params["method"], *sorted(params.keys() - {"method"})))
+        return (params[f"{params['method']}.a"],)
+
+    tpe, rng = MethodsTpe(parameters, is_front=False, profile=describe), np.random.default_rng(0)
+    for turn in range(20):
+        params = {"method": ("one", "two")[turn % 2], "one.a": rng.uniform(), "two.a": rng.uniform()}
+        tpe.observe(params, [params["one.a"]])
+    for seed in range(12):
+        tpe.propose([], np.random.RandomState(seed))
+    assert seen == {("one", "one.a"), ("two", "two.a")}

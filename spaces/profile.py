@@ -1,0 +1,69 @@
+"""Layouts in numbers: how many tokens each block computes, and settings where they act. Likes are near likes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from spaces.architecture import Architecture
+from spaces.cost import StageCost
+from spaces.domains import Choice, FloatRange, IntRange, ParameterValue
+
+__all__ = ["by_block", "scaled", "token_shares"]
+
+Domain = IntRange | FloatRange | Choice
+
+
+def token_shares(stages: Sequence[StageCost], architecture: Architecture) -> tuple[float, ...]:
+    """Give the share of the patch tokens left behind each block, then the logarithms of these shares.
+
+    The logarithm tells few tokens from fewer. A block that keeps none counts as one with half a token.
+    """
+    left = {stage.block: stage.n_out for stage in stages}
+    shares: list[float] = []
+    n_left: float = architecture.n_patch
+    for block in range(1, architecture.depth + 1):
+        n_left = left.get(block, n_left)
+        shares.append(max(n_left, 0.5) / architecture.n_patch)
+    return (*shares, *map(math.log, shares))
+
+
+def scaled(domain: Domain, value: ParameterValue) -> tuple[float, ...]:
+    """Put a value on a scale from 0 to 1; of a choice, give one number for each value that it may have.
+
+    >>> scaled(IntRange(low=0, high=30), 12), scaled(Choice(values=("key", "query")), "query")
+    ((0.4,), (0.0, 1.0))
+    """
+    if isinstance(domain, Choice):
+        return tuple(float(each == value) for each in domain.values)
+    low, number, high = (math.log(each) if domain.log else each for each in (domain.low, float(value), domain.high))
+    return ((number - low) / (high - low),)
+
+
+def by_block(
+    name: str,
+    places: Sequence[int],
+    domains: Mapping[str, Domain],
+    values: Mapping[str, ParameterValue],
+    architecture: Architecture,
+) -> tuple[float, ...]:
+    """Write a setting of pruning layers under the blocks where these lie, and zeros under the others.
+
+    Slots say less than blocks: the same layer is the first of one layout and the second of another.
+
+    Args:
+        name: of the setting; its values are those of the parameters ``name_1``, ``name_2`` and so on.
+        places: the block of each pruning layer, from 1.
+        domains: of the parameters; a setting that is not among them is the same for all layouts, and left out.
+        values: of the parameters.
+        architecture: of the model.
+    """
+    if f"{name}_1" not in domains:
+        return ()
+    slots = {place: f"{name}_{slot}" for slot, place in enumerate(places, start=1)}
+    nothing = (0.0,) * len(scaled(domains[f"{name}_1"], values[f"{name}_1"]))
+    numbers: list[float] = []
+    for block in range(1, architecture.depth + 1):
+        slot = slots.get(block)
+        numbers += nothing if slot is None else scaled(domains[slot], values[slot])
+    return tuple(numbers)
