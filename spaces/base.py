@@ -121,6 +121,8 @@ class SearchSpace(BaseModel, ABC):
     Attributes:
         presets: named settings.
         any_place: where it prunes if its places are searched, in words.
+        aims_at_budgets: whether a draw can be brought onto a cost; if not, ``fit`` gives the draw as it is.
+        drawn_as: the settings for which something else is drawn, by the name of that.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -128,6 +130,8 @@ class SearchSpace(BaseModel, ABC):
     method: str
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     any_place: ClassVar[str] = "any block"
+    aims_at_budgets: ClassVar[bool] = True
+    drawn_as: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:

@@ -153,7 +153,8 @@ def _drawn_settings(space: SearchSpace) -> set[str]:
     """Name the settings that are searched, whatever the number of layers for which each is drawn."""
     config, _ = METHODS[space.method]
     names = {each.name for each in space.parameters(_examples(config)[0])}
-    return {name if name in type(space).model_fields else re.sub(r"_\d+$", "", name) for name in names}
+    names = {name if name in type(space).model_fields else re.sub(r"_\d+$", "", name) for name in names}
+    return {space.drawn_as.get(name, name) for name in names}
 
 
 def _examples(config: type[PruningConfig]) -> tuple[Architecture, Architecture]:

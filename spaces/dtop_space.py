@@ -17,17 +17,22 @@ from spaces.layered import FloatSetting, OneFloatSetting
 __all__ = ["DToPSpace"]
 
 _GRADES_OR_NOT = Choice(values=(True, False))
+_OPENING_DEPTHS = (1 / 6, 1 / 2, 5 / 6)  # of the range of doubts, on its log scale
 
 
 class DToPSpace(SearchSpace):
     """The layouts of DToP that a search may try.
+
+    Heads that learned well are nearly sure of most tokens, so that what a layout costs is decided by the last digits of
+    its ``p0``. Drawn is therefore the doubt that is allowed, 1 - p0, evenly on a log scale: from 0.9 to 0.99 is as far
+    as from 0.99 to 0.999. No draw can be brought onto a budget, since only the images tell what it costs.
 
     The preset ``paper`` varies where tokens are graded, one ``p0`` for all heads, and ``k``; ``full`` varies every
     setting, with a ``p0`` for each head.
 
     Attributes:
         after: the heads that grade; by default any of those that can, or none.
-        p0: see ``DToP``.
+        p0: see ``DToP``; a range ends below 1, where a head that grades would finish nothing.
         p0_by_head: whether each head has a ``p0`` of its own.
         k: see ``DToP``.
         rule: see ``DToP``.
@@ -54,6 +59,8 @@ class DToPSpace(SearchSpace):
         },
     }
     any_place: ClassVar[str] = "any heads"
+    aims_at_budgets: ClassVar[bool] = False
+    drawn_as: ClassVar[Mapping[str, str]] = {"doubt": "p0"}
 
     @model_validator(mode="after")
     def _within_limits(self) -> DToPSpace:
@@ -63,6 +70,11 @@ class DToPSpace(SearchSpace):
                 low, high = bounds(each)
                 if not (least <= low <= high <= most) or (name == "p0" and low == 0):
                     raise ValueError(f"{name} must be from {least} to {most}, got {setting}")
+        if isinstance(self.p0, FloatRange) and self.p0.high == 1:
+            raise ValueError(
+                f"p0 must be a range below 1, at which a head finishes nothing, got {self.p0}: end it at 0.999, or "
+                f"leave the head out of after"
+            )
         if isinstance(self.p0, tuple) and (self.after is None or len(self.after) != len(self.p0)):
             raise ValueError(f"a list p0 needs the heads that it is for in after, got p0 {list(self.p0)}")
         return self
@@ -73,9 +85,9 @@ class DToPSpace(SearchSpace):
         named: list[tuple[str, Any]] = [(f"after_{after}", _GRADES_OR_NOT) for after in heads if self.after is None]
         named += [("p0_by_head", self.p0_by_head)]
         if self.p0_by_head is not True:
-            named += [("p0", self.p0)]
+            named += [("doubt", self._doubt())]
         if self.p0_by_head is not False:
-            named += [(f"p0_{after}", self.p0) for after in heads]
+            named += [(f"doubt_{after}", self._doubt()) for after in heads]
         named += [(name, getattr(self, name)) for name in ("k", "rule", "ratio", "merge")]
         domains = IntRange | FloatRange | Choice
         return tuple(Parameter(name, domain) for name, domain in named if isinstance(domain, domains))
@@ -86,8 +98,8 @@ class DToPSpace(SearchSpace):
         after = tuple(head for head in heads if self.after is not None or values[f"after_{head}"])
         p0 = self.p0
         if isinstance(p0, FloatRange):
-            names = [f"p0_{head}" if value_in(self.p0_by_head, values.get("p0_by_head")) else "p0" for head in after]
-            p0 = tuple(float(values[name]) for name in names)
+            has_own = value_in(self.p0_by_head, values.get("p0_by_head"))
+            p0 = tuple(1 - float(values[f"doubt_{head}" if has_own else "doubt"]) for head in after)
         drawn = {name: value_in(getattr(self, name), values.get(name)) for name in ("k", "rule", "ratio", "merge")}
         return DToP.parse({"after": after, "p0": p0, **drawn})
 
@@ -108,6 +120,26 @@ class DToPSpace(SearchSpace):
             max(layouts, key=lambda layout: layout.cost(architecture).macs),
         )
 
+    def openings(self, architecture: Architecture) -> tuple[dict[str, ParameterValue], ...]:
+        """Give every head alone, then all together, with little, some and much doubt allowed."""
+        heads, doubt = self._heads(architecture), self._doubt()
+        if doubt is None or self.after is not None:
+            return ()
+        names = [each.name for each in self.parameters(architecture) if each.name.startswith("doubt")]
+        allowed = [doubt.low * (doubt.high / doubt.low) ** depth for depth in _OPENING_DEPTHS]
+        grading = [{head} for head in heads] + [set(heads)] * (len(heads) > 1)
+        begun: list[dict[str, ParameterValue]] = []
+        for each, chosen in itertools.product(allowed, grading):
+            begun.append({f"after_{head}": head in chosen for head in heads})
+            begun[-1].update(dict.fromkeys(names, each))
+        return tuple(begun)
+
+    def _doubt(self) -> FloatRange | None:
+        """Say how unsure of a token a head that finishes it may be; ``None`` where ``p0`` is not drawn."""
+        if not isinstance(self.p0, FloatRange):
+            return None
+        return FloatRange(low=round(1 - self.p0.high, 12), high=round(1 - self.p0.low, 12), log=True)
+
     def _heads(self, architecture: Architecture) -> tuple[int, ...]:
         """Give the heads that may grade, refusing a model that lacks them."""
         early = tuple(head.after for head in architecture.heads[:-1])
@@ -121,7 +153,7 @@ class DToPSpace(SearchSpace):
         for each in self.parameters(architecture):
             domain = each.domain
             ends[each.name] = domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
-            if isinstance(domain, FloatRange) and each.name.startswith("p0"):
+            if each.name.startswith("doubt") and isinstance(domain, FloatRange):
                 ends[each.name] = (domain.low,)  # decides neither the least nor the most that may stay
         for corner in itertools.product(*ends.values()):
             yield dict(zip(ends, corner, strict=True))

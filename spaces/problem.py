@@ -106,7 +106,7 @@ class Problem:
     def parameters(self) -> tuple[Parameter, ...]:
         """List what a sampler draws: the space's parameters and, to repair for a front, the cost to aim at."""
         drawn = self.space.parameters(self.architecture)
-        if self.budget.low_gflops is None or self.budget_by != "repair":
+        if self.budget.low_gflops is None or self.budget_by != "repair" or not self.space.aims_at_budgets:
             return drawn
         return (Parameter(TARGET, FloatRange(low=self.budget.low_gflops, high=self.budget.high_gflops)), *drawn)
 

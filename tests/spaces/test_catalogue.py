@@ -38,10 +38,12 @@ def test_whatever_is_shown_of_a_preset_can_be_set(method, preset):
 def test_what_is_searched_is_what_a_sampler_draws(method, preset):
     config, _ = METHODS[method]
     model = SEGVIT_BASE if config.predicts_every_patch else DEIT_SMALL
-    drawn = {each.name for each in parse_space(method, preset).parameters(model)}
+    space = parse_space(method, preset)
+    drawn = {each.name for each in space.parameters(model)}
     searched = describe_method(method).searched(preset)
     of_layers = {name for name in drawn if re.search(r"_\d+$", name)}
-    assert {re.sub(r"_\d+$", "", name) for name in of_layers} | (drawn - of_layers) == searched.keys()
+    names = {re.sub(r"_\d+$", "", name) for name in of_layers} | (drawn - of_layers)
+    assert {space.drawn_as.get(name, name) for name in names} == searched.keys()
 
 
 def test_zero_tprune_is_described_as_its_page_describes_it():
