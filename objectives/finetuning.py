@@ -29,7 +29,7 @@ from pruning.models import LoadedModel
 from pruning.segmentation.segmenter import Segmenter
 from spaces import DToP, InvalidInput
 
-__all__ = ["FineTuning", "finetune_heads", "head_loss"]
+__all__ = ["FineTuning", "finetune_heads", "head_loss", "put_to_learn"]
 
 _MASK_WEIGHT, _DICE_WEIGHT, _ABSENT_WEIGHT = 20.0, 1.0, 0.1  # SegViT's, of its three losses
 _EARLY_WEIGHT = 0.4  # of the loss of each head but the last, as SETR trains its own
@@ -91,7 +91,8 @@ def finetune_heads(
     heads = [model.head(after) for after in (*settings.layout.after, model.after[-1])]
     model.eval().requires_grad_(False)
     for head in heads:
-        head.train().requires_grad_(True)
+        head.requires_grad_(True)
+        put_to_learn(head)
     parameters = [parameter for head in heads for parameter in head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=0.01)
     n_warm = max(1, settings.n_steps // 20)
@@ -119,6 +120,18 @@ def finetune_heads(
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     safetensors.torch.save_file(weights, output)
     state.remove()
+
+
+def put_to_learn(module: nn.Module) -> None:
+    """Make ready for training, but for the statistics of batch norms: those of the tokens that DToP leaves are others.
+
+    A head would learn with the statistics of each batch and be asked with their average, over layouts or over batches
+    that leave different tokens. So it learns with those that it will be asked with.
+    """
+    module.train()
+    for each in module.modules():
+        if isinstance(each, nn.BatchNorm1d):
+            each.eval()
 
 
 def head_loss(model: Segmenter, word: Word, classes: Tensor) -> Tensor:

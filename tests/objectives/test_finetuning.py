@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from objectives.finetuning import FineTuning, finetune_heads, head_loss
@@ -50,6 +52,24 @@ def test_only_the_heads_change_and_the_loss_falls(tmp_path, head):
     assert all(name.startswith("heads.") for name in changed)
     assert {name.split(".")[1] for name in changed} == {"2", "4", "6"}
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
+def test_batch_norms_keep_the_statistics_with_which_heads_are_asked(tmp_path):
+    trained(tmp_path, tmp_path / "tuned.safetensors")
+    before, after = tiny_segmenter().state_dict(), load_file(tmp_path / "tuned.safetensors")
+    statistics = [name for name in before if "running_" in name]
+    assert statistics
+    assert all(torch.equal(before[name], after[name]) for name in statistics)
+
+
+def test_a_mask_of_another_size_than_its_image_is_refused(tmp_path):
+    write_data(tmp_path, split="training")
+    for name in ("a", "b"):
+        Image.fromarray(np.zeros((36, 41), np.uint8)).save(tmp_path / "annotations" / "training" / f"{name}.png")
+    source = find_masks(str(tmp_path), n_classes=5, folders=MaskFolders(split="training"))
+    settings = FineTuning(layout=LAYOUT, n_steps=1, batch_size=1)
+    with pytest.raises(InvalidInput, match=r"the mask of [ab]\.jpg must be of its image's size, \(40, 36\), got"):
+        finetune_heads(loaded(), source, settings, tmp_path / "tuned.safetensors", is_shapes=False)
 
 
 def test_a_head_that_does_not_grade_stays_as_it_is(tmp_path):
