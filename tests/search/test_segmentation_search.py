@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from objectives.confusion import Confusions
 from search import Execution, Study
 from search.config import SearchSettings
 from spaces import InvalidInput, read_layout
 from storage import MeasurementKind, StudyState, TrialState
+from tests.objectives.test_masks import write_data
 from tests.search.test_cli import run
 
 LOCAL = Execution(executor="local")
@@ -96,6 +99,26 @@ def test_what_does_not_fit_is_refused_in_one_line(tmp_path, arguments, problem):
     assert out == ""
     assert problem in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "problem"),
+    [
+        ((36, 41), 0, r"the mask of [ab]\.jpg is 41 x 36 px, its image 40 x 36: a mask must be of its image's size"),
+        ((36, 40), 11, r"the mask [ab]\.png has the value 11, which is no class of 11"),
+    ],
+)
+def test_masks_that_do_not_fit_images_or_model_are_refused_before_anything_is_written(tmp_path, shape, value, problem):
+    write_data(tmp_path, values=[0, 1, 2, 3])
+    for name in ("a", "b"):
+        Image.fromarray(np.full(shape, value, np.uint8)).save(tmp_path / "annotations" / "validation" / f"{name}.png")
+    code, out, err = run(
+        *searching(tmp_path, "--data", str(tmp_path), "--images", "1", "--confirm-images", "1", "--seed", "0")
+    )
+    assert (code, out) == (2, "")
+    assert re.search(problem, err)
+    assert "Traceback" not in err
+    assert not (tmp_path / "test.db").exists()
 
 
 def test_a_race_over_miou_is_refused():
