@@ -53,6 +53,25 @@ def test_ray_workers_measure_what_this_process_measures(bench):
     assert all(int(outcome.worker.split(":")[1]) != os.getpid() for outcome in found.values())
 
 
+def test_segmenters_are_measured_alike_by_ray_workers_and_by_this_process(tmp_path):
+    found = {}
+    for name, execution in {"ray": Execution(n_workers=2), "here": Execution(executor="local")}.items():
+        study = Study.create(
+            study=name, task="segmentation", model="shapes_seg_small", budget="60%:100%", n_trials=6, look_ahead=4,
+            data={"data": "shapes", "n_search": 16, "n_confirm": 0}, batch_size=16, precision="float32",
+            db=f"sqlite:///{tmp_path}/{name}.db",
+        )  # fmt: skip
+        with study:
+            study.run(execution=execution)
+            found[name] = [
+                (trial.config, trial.measurement.outcomes, trial.measurement.values)
+                for trial in study.trials()
+                if trial.measurement
+            ]
+    assert len(found["ray"]) >= 4
+    assert found["ray"] == found["here"]
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_one_two_and_four_workers_give_the_same_trials(place, tmp_path, sampler):
     stories = []
