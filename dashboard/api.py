@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from dashboard.desk import Desk
-from dashboard.token_pictures import draw_picture
+from dashboard.job_pictures import draw_picture
 from spaces import InvalidInput, PrunefrontError
 from storage import JobKind, JobRecord, JobState, TrialState
 from storage.database import DatabaseError, NotThere

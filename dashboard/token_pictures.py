@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from spaces import InvalidInput
-from storage.database import NotThere
-from storage.jobs import Jobs
 
-__all__ = ["TokenImage", "draw_owners", "draw_picture", "pictures_of"]
+__all__ = ["BORDER", "DROPPED", "TokenImage", "borders", "draw_layer", "draw_owners", "hues", "pictures_of", "spread"]
 
-_DROPPED = 0.14  # how much of a dropped patch's brightness stays
+DROPPED = 0.14  # how much of a dropped patch's brightness stays
+BORDER = np.array([255, 255, 255], dtype=np.float32)
 _TINT = 0.5  # of a merged patch
-_BORDER = np.array([255, 255, 255], dtype=np.float32)
 _GOLDEN_ANGLE = 0.61803398875  # successive hues as far apart as can be, however many there are
 
 
@@ -47,21 +45,9 @@ def pictures_of(result: Mapping[str, Any]) -> tuple[list[TokenImage], tuple[int,
     return [TokenImage(values) for values in result["images"]], (rows, columns), result["classes"]
 
 
-def draw_picture(jobs: Jobs, job_id: int, image: int, layer: int) -> bytes:
-    """Draw an image of a pictures job as PNG: whole for layer 0, else as the ``layer``-th pruning layer leaves it.
-
-    Raises:
-        NotThere: the job has no such picture.
-    """
-    job = jobs.get(job_id)
-    content = jobs.file(job_id, f"image-{image}.png")
-    if content is None or job.result is None:
-        raise NotThere(f"job {job_id} has no picture {image}")
-    if layer == 0:
-        return content
-    images, grid, _ = pictures_of(job.result)
-    if layer > len(images[image].layers):
-        raise NotThere(f"picture {image} of job {job_id} has {len(images[image].layers)} layers, got {layer}")
+def draw_layer(result: Mapping[str, Any], content: bytes, image: int, layer: int) -> bytes:
+    """Draw an image of a pictures job as its ``layer``-th pruning layer, from 1, leaves it; as PNG."""
+    images, grid, _ = pictures_of(result)
     pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
     _, owners = images[image].layers[layer - 1]
     drawn = io.BytesIO()
@@ -90,34 +76,34 @@ def draw_owners(pixels: NDArray[np.uint8], owners: NDArray[np.int64], grid: tupl
         raise InvalidInput(f"{owners.size} patches do not fill a grid of {grid} on {height} x {width} pixels")
     shares = np.bincount(owners[owners >= 0], minlength=1)
     is_shared = (owners >= 0) & (shares[np.maximum(owners, 0)] > 1)
-    strength = np.where(owners < 0, 1 - _DROPPED, np.where(is_shared, _TINT, 0.0)).astype(np.float32)
-    colours = np.where((owners < 0)[:, None], np.float32(0), _colours(owners))
-    spread = (height // rows, width // columns)
-    alpha = _spread(strength, grid, spread)[..., None]
-    drawn = pixels * (1 - alpha) + np.stack([_spread(c, grid, spread) for c in colours.T], axis=-1) * alpha
+    strength = np.where(owners < 0, 1 - DROPPED, np.where(is_shared, _TINT, 0.0)).astype(np.float32)
+    colours = np.where((owners < 0)[:, None], np.float32(0), hues(owners))
+    side = (height // rows, width // columns)
+    alpha = spread(strength, grid, side)[..., None]
+    drawn = pixels * (1 - alpha) + np.stack([spread(c, grid, side) for c in colours.T], axis=-1) * alpha
     if is_shared.any():
-        edges = _edges(_spread(owners, grid, spread), _spread(is_shared, grid, spread))
-        drawn[edges] = 0.35 * drawn[edges] + 0.65 * _BORDER
+        edges = borders(spread(owners, grid, side)) & spread(is_shared, grid, side)
+        drawn[edges] = 0.35 * drawn[edges] + 0.65 * BORDER
     painted: NDArray[np.uint8] = drawn.round().astype(np.uint8)
     return painted
 
 
-def _colours(owners: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Give each token a colour of its own: (n_patch, 3), from 0 to 255."""
-    hue = (np.maximum(owners, 0) * _GOLDEN_ANGLE % 1)[:, None] * 6
+def hues(numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Give each number a colour of its own: (n, 3), from 0 to 255."""
+    hue = (np.maximum(numbers, 0) * _GOLDEN_ANGLE % 1)[:, None] * 6
     waves = np.clip(np.abs((hue + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
     colours: NDArray[np.float32] = (255 * (0.25 + 0.75 * waves)).astype(np.float32)
     return colours
 
 
-def _spread(values: NDArray[Any], grid: tuple[int, int], by: tuple[int, int]) -> NDArray[Any]:
+def spread(values: NDArray[Any], grid: tuple[int, int], by: tuple[int, int]) -> NDArray[Any]:
+    """Give each pixel, (height, width), what its patch of ``by`` pixels has."""
     return np.kron(values.reshape(grid), np.ones(by, dtype=values.dtype))
 
 
-def _edges(owners: NDArray[np.int64], is_shared: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Mark the pixels of shared tokens to whose right or below another token begins."""
-    edges = np.zeros(owners.shape, dtype=bool)
-    edges[:, :-1] |= owners[:, :-1] != owners[:, 1:]
-    edges[:-1] |= owners[:-1] != owners[1:]
-    marked: NDArray[np.bool_] = edges & is_shared.astype(bool)
-    return marked
+def borders(values: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mark the pixels, (height, width), to whose right or below another value begins."""
+    edges = np.zeros(values.shape, dtype=bool)
+    edges[:, :-1] |= values[:, :-1] != values[:, 1:]
+    edges[:-1] |= values[:-1] != values[1:]
+    return edges

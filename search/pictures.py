@@ -15,8 +15,9 @@ from objectives.shapes import CLASS_NAMES
 from pruning.apply import pruned
 from pruning.models import LoadedModel
 from search.config import SearchSettings
+from search.scene_pictures import scene_pictures
 from search.workbench import open_data, open_model
-from spaces import InvalidInput, parse_layout
+from spaces import parse_layout
 
 __all__ = ["take_pictures"]
 
@@ -29,12 +30,13 @@ def take_pictures(
     """Follow a layout's tokens on the first of a study's search images.
 
     Returns:
-        What ``dashboard.token_pictures`` reads, and the images as the model sees them, as PNG files by name.
+        What ``dashboard.token_pictures`` reads, and the images as the model sees them, as PNG files by name; of a
+        segmenter see ``scene_pictures``.
     """
     loaded = open_model(settings.model)
     source = open_data(settings.data, loaded)
     if not isinstance(source, ImageSource):
-        raise InvalidInput("pictures of tokens are made of images with classes, not of images with masks")
+        return scene_pictures(loaded, source, settings.data, layout, n_images)
     order = stratified_order(source.images, settings.data.seed)
     images, _ = prepare(
         source,

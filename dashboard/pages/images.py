@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dash
@@ -10,16 +10,24 @@ from dash import Input, Output, State, dcc, html
 
 from dashboard.desk import Desk
 from dashboard.pages.parts import aria, card, empty, job_line, study_path, trial_path
+from dashboard.scene_pictures import SceneImage, scenes_of
 from dashboard.token_pictures import TokenImage, pictures_of
 from spaces.errors import PrunefrontError
 from storage import JobRecord, JobState
 
 __all__ = ["layout", "register"]
 
+_SHOWN = {
+    False: "behind each layer that prunes. Dark patches were dropped; patches of one colour share a token.",
+    True: "what they show and what is found there, a colour for each class; and where each token was finished: the "
+    "darker, the earlier.",
+}
+
 
 def layout(desk: Desk, name: str, number: int) -> html.Div:
     """Make the page. Raises NotThere if there is no such study or trial."""
-    trial = desk.study(name).trial(number)
+    study = desk.study(name)
+    trial, is_of_scenes = study.trial(number), study.record.metric == "miou"
     return html.Div(
         [
             dcc.Store(id="images-place", data={"study": name, "number": number}),
@@ -35,8 +43,8 @@ def layout(desk: Desk, name: str, number: int) -> html.Div:
                 **aria(label="Where"),
             ),
             html.Div([html.H1(f"Tokens of trial {number}")], className="title"),
-            html.P(f"{trial.method}: the first of the search images, as the model sees them, behind each layer that "
-                   "prunes. Dark patches were dropped; patches of one colour share a token.", className="muted"),
+            html.P(f"{trial.method}: the first of the search images, as the model sees them, {_SHOWN[is_of_scenes]}",
+                   className="muted"),
             html.Div(
                 [
                     html.Label("Images", htmlFor="images-n"),
@@ -95,6 +103,9 @@ def _gallery(job: JobRecord | None) -> Any:
         return card(empty("The pictures could not be made.", job.error or ""))
     if job.result is None:
         return card(html.Div(className="skeleton", **aria(hidden="true")))
+    if "after" in job.result:
+        scenes, after, names = scenes_of(job.result)
+        return html.Div([_scene_strip(job.id, index, scene, after, names) for index, scene in enumerate(scenes)])
     images, _, classes = pictures_of(job.result)
     return html.Div([_strip(job.id, index, image, classes) for index, image in enumerate(images)])
 
@@ -109,6 +120,22 @@ def _strip(job_id: int, index: int, image: TokenImage, classes: Mapping[str, str
         alt = f"{image.name} behind block {block}: {said}"
         pictures.append(_picture(job_id, index, layer, f"block {block}: {said}", alt))
     return card(html.P(_verdict(image, classes), className="lead"), html.Div(pictures, className="strip"))
+
+
+def _scene_strip(
+    job_id: int, index: int, scene: SceneImage, after: Sequence[int], names: Mapping[str, str]
+) -> html.Section:
+    """Show one image of a segmenter: whole, what it shows, what is found there, and where its tokens left."""
+    right = {way: "" if share is None else f": {share:.1f} % right" for way, share in scene.right_pct.items()}
+    left = ", ".join(f"{scene.n_left(stage)} after block {block}" for stage, block in enumerate(after))
+    left = f"of {len(scene.stage)} tokens left {left}" if after else "no token left early"
+    said = ["all tokens", "truth", f"dense{right['dense']}", f"pruned{right['pruned']}", left]
+    pictures = [
+        _picture(job_id, index, layer, caption, f"{scene.name}: {caption}") for layer, caption in enumerate(said)
+    ]
+    shown = ", ".join(names.get(str(each), f"class {each}") for each in scene.classes)
+    lead = html.P([html.Span(scene.name, className="muted"), f" {shown}"], className="lead")
+    return card(lead, html.Div(pictures, className="strip"))
 
 
 def _picture(job_id: int, index: int, layer: int, caption: str, alt: str) -> html.Figure:

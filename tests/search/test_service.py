@@ -20,8 +20,9 @@ import torch
 from PIL import Image
 
 from dashboard.desk import Desk
+from dashboard.job_pictures import draw_picture
 from dashboard.roots import Roots
-from dashboard.token_pictures import draw_picture, pictures_of
+from dashboard.token_pictures import pictures_of
 from pruning.apply import pruned
 from pruning.models import load_model
 from search.service import Runner
