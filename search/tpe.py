@@ -21,6 +21,7 @@ _MOST_GOOD, _MOST_GOOD_OF_FRONT = 25, 100
 # With 100, 200 or all others, thinned evenly or the latest, searches of 1,000 trials ended alike; time grows with them.
 _MOST_OTHERS = 200
 _N_ANYWHERE = 8  # of the candidates
+_LEAST_GAIN, _GAIN_DIGITS = 1e-12, 7
 _N_OWN_FIRST = 5  # trials of a method, before they say anything of the next
 
 Array = npt.NDArray[np.float64]
@@ -104,7 +105,8 @@ class Tpe:
         profiles = np.array([profile(each) for each in candidates])
         gain = surrogate.expected_improvement(profiles)
         gain[(profiles[:, None] == known).all(axis=2).any(axis=1)] = -1.0  # how it does is known, or soon will be
-        return candidates[int(gain.argmax())]
+        # Last digits depend on the machine's matrix products, and shall not decide.
+        return candidates[int((gain / max(gain.max(), _LEAST_GAIN)).round(_GAIN_DIGITS).argmax())]
 
     def _remembered(self, profile: Profile, row: Array) -> Sequence[float]:
         key = row.tobytes()
