@@ -20,6 +20,7 @@ __all__ = ["JobLost", "Jobs", "QueueFull"]
 _MAX_ATTEMPTS = 3
 _MAX_LINES = 5_000
 _MAX_LINE_LENGTH = 2_000
+_QUEUE_LOCK = 0x7072756E66  # any number that others are unlikely to lock by; the migrations have the one before it
 
 
 class QueueFull(PrunefrontError):
@@ -50,6 +51,7 @@ class Jobs:
             InvalidInput: another job drives the same study.
         """
         with self._writing() as connection:
+            _go_one_by_one(connection)
             n_queued = connection.execute(_count(jobs.c.state == JobState.QUEUED)).scalar_one()
             if n_queued >= max_queued:
                 raise QueueFull(f"{n_queued} jobs wait already, the most that are taken: cancel some, or ask later")
@@ -228,6 +230,12 @@ class Jobs:
         if runner_now is not None:
             query = query.where(jobs.c.runner == runner_now)
         return connection.execute(query.values(**values)).rowcount == 1
+
+
+def _go_one_by_one(connection: Connection) -> None:
+    """Let nobody else add a job until this transaction ends; else two would see the last place in the queue free."""
+    if connection.dialect.name == "postgresql":  # in SQLite there is one writer at a time anyway
+        connection.execute(select(func.pg_advisory_xact_lock(_QUEUE_LOCK)))
 
 
 def _count(fits: ColumnElement[bool]) -> Any:

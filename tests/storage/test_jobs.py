@@ -152,3 +152,26 @@ def test_a_log_is_bounded(jobs):
 def test_an_unknown_job_is_refused(jobs):
     with pytest.raises(NotThere, match="there is no job 7"):
         jobs.get(7)
+
+
+def test_requests_of_the_same_moment_do_not_overfill_the_queue_nor_drive_a_study_twice(jobs):
+    start, refused = threading.Barrier(20), []
+
+    def request(number):
+        start.wait()
+        # Every other one asks for what only one can have.
+        study = "same" if number % 2 else f"own {number}"
+        try:
+            jobs.add(JobKind.SEARCH, study, {}, max_queued=7)
+        except (QueueFull, InvalidInput) as error:
+            refused.append(type(error))
+
+    threads = [threading.Thread(target=request, args=[number]) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found, n_queued = jobs.page(states=[JobState.QUEUED])
+    assert (n_queued, len(refused)) == (7, 13)
+    assert QueueFull in refused
+    assert sum(job.study == "same" for job in found) <= 1
