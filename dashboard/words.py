@@ -8,9 +8,10 @@ from typing import Any
 from objectives.comparison import Comparison
 from objectives.metrics import METRICS, Measurement
 from objectives.statistics import Estimate, PairedComparison
+from storage import StudyRecord
 from storage.results import estimate_of
 
-__all__ = ["comparison_line", "gflops_text", "layout_line", "measurement_line", "with_interval"]
+__all__ = ["comparison_line", "cramped_line", "gflops_text", "layout_line", "measurement_line", "with_interval"]
 
 
 def with_interval(estimate: Estimate | None) -> str:
@@ -32,6 +33,14 @@ def measurement_line(measurement: Measurement, metric: str) -> str:
         f"{METRICS[metric].label} {with_interval(estimate_of(measurement, metric))} at "
         f"{gflops_text(measurement.gflops, measurement)} GFLOPs, {measurement.n_images} images"
     )
+
+
+def cramped_line(study: StudyRecord, measurement: Measurement | None) -> str | None:
+    """Say in how small batches something was measured for lack of memory; ``None`` where there was enough."""
+    asked = study.spec["settings"].get("batch_size")
+    if measurement is None or measurement.batch_size is None or measurement.batch_size == asked:
+        return None
+    return f"measured in batches of {measurement.batch_size} images, since the memory did not suffice for {asked}"
 
 
 def gflops_text(gflops: float, measurement: Measurement | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from copy import copy
 from dataclasses import dataclass
@@ -90,6 +90,7 @@ class Evaluator:
         self.model = model.to(device).eval()
         self.images = images
         self.batch_size = batch_size
+        self._look_every = batch_size
         self.precision = precision
         self._preprocessing = preprocessing
         self._device = torch.device(device)
@@ -162,7 +163,8 @@ class Evaluator:
     def with_smaller_batches(self) -> Evaluator:
         """Make an evaluator of the same images in batches of half the size, which keeps no tokens of the dense model.
 
-        Those kept here are let go of, to make room.
+        Those kept here are let go of, to make room. It looks at a race when this one would, so that after how many
+        images a candidate is stopped does not depend on the memory.
         """
         self._prefix.forget()
         if self._device.type == "cuda":
@@ -177,8 +179,8 @@ class Evaluator:
 
         Args:
             config: the layout.
-            stop: is asked after each batch but the last, with the outcomes of all images so far by metric, whether
-                that is enough.
+            stop: is asked after each batch but the last, of the size that was asked for, with the outcomes of all
+                images so far by metric, whether that is enough.
 
         Returns:
             The measurement, of ``n_images`` fewer than there are where it was stopped. The operations are counted
@@ -205,8 +207,8 @@ class Evaluator:
         The model is pruned until the generator has ended or was closed.
 
         Yields:
-            After each batch but the last the outcomes of all images so far, by metric. It is sent whether that is
-            enough.
+            After each batch but the last, of the size that was asked for, the outcomes of all images so far, by
+            metric. It is sent whether that is enough.
         """
         costs = costs_of(config, self._architecture)
         started, seconds = time.perf_counter(), 0.0
@@ -216,7 +218,7 @@ class Evaluator:
                 costs.take(ran)
                 said.append(logits)
                 chosen = np.concatenate((chosen, logits.argmax(dim=1).numpy()))
-                if len(chosen) < len(self.images):
+                if len(chosen) < len(self.images) and len(chosen) % self._look_every == 0:
                     seconds += time.perf_counter() - started
                     is_enough = yield self._hits(chosen)
                     started = time.perf_counter()
@@ -247,15 +249,21 @@ class Evaluator:
         with self._pruned(config) as pruning:
             n_dense = 0 if pruning is None else pruning.n_dense_blocks
             self._prefix.plan_for(n_dense)
-            for first in range(0, len(self.images), self.batch_size):
-                place = slice(first, first + self.batch_size)
+            for place in self._batches():
                 if pruning is not None:
                     pruning.image_ids = torch.tensor(self.images.numbers[place])
                 with torch.inference_mode(), self._autocast():
-                    tokens = self._prefix.tokens(first, n_dense, partial(self._embedded, place), self._blocks)
+                    tokens = self._prefix.tokens(place.start, n_dense, partial(self._embedded, place), self._blocks)
                     tokens = self._blocks(tokens, n_dense, self._architecture.depth)
                     logits = self._outputs(self._family.classify(self.model, tokens))
                 yield logits, None if pruning is None else what_ran(pruning)
+
+    def _batches(self) -> Iterator[slice]:
+        """Divide the images into those between two looks at a race, and these into batches."""
+        for first in range(0, len(self.images), self._look_every):
+            last = min(first + self._look_every, len(self.images))
+            for start in range(first, last, self.batch_size):
+                yield slice(start, min(start + self.batch_size, last))
 
     def _autocast(self) -> AbstractContextManager[None]:
         dtype = getattr(torch, self.precision)
@@ -327,4 +335,5 @@ class Evaluator:
             seconds=seconds,
             precision=self.precision,
             n_kept=cost.n_kept,
+            batch_size=self.batch_size,
         )

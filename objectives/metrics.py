@@ -59,6 +59,8 @@ class Measurement:
         tokens_per_block: tokens, prefix included, that entered each block; likewise.
         seconds: spent in the model.
         precision: of its matrix products.
+        batch_size: images of a forward pass at the end: fewer than were asked for where the memory did not suffice.
+            ``None`` where nobody kept it.
         n_kept: where the images decide, ``pack_counts`` of the patches of each that each pruning layer kept. The store
             keeps them, and gives them back only when asked for them alone: they are much more than everything else.
     """
@@ -72,6 +74,7 @@ class Measurement:
     seconds: float
     precision: Precision = "float32"
     n_kept: bytes | None = field(default=None, repr=False, compare=False)
+    batch_size: int | None = None
 
     def hits(self, metric: str, n_first: int | None = None) -> NDArray[np.bool_]:
         """Say of each image, or of the first ``n_first``, whether it counts for a metric that is a share of images.

@@ -139,6 +139,7 @@ class SegmentationEvaluator:
             seconds=seconds,
             precision=self.precision,
             n_kept=cost.n_kept,
+            batch_size=self.batch_size,
         )
 
     def _scenes(self, pruning: Pruning | None, n_kept: list[NDArray[np.int64]]) -> Iterator[tuple[Scene, list[Tensor]]]:

@@ -93,7 +93,10 @@ def measure_safely(
         return Outcome(number, worker_name(), error=error) if whole_batches is None else whole_batches.outcome
     smaller = evaluator.with_smaller_batches()
     remark = f"out of memory in batches of {evaluator.batch_size} images, measured in batches of {smaller.batch_size}"
-    return replace(_measured(smaller, number, config, race).outcome, remark=remark)
+    outcome = _measured(smaller, number, config, race).outcome
+    if outcome.error is not None:
+        return replace(outcome, error=f"{outcome.error} ({remark})")
+    return replace(outcome, remark=remark)
 
 
 @dataclass(frozen=True)

@@ -68,13 +68,17 @@ def trial_as_json(trial: TrialRecord) -> dict[str, Any]:
         "gflops": trial.gflops,
         "is_over_budget": trial.state is TrialState.INFEASIBLE,
         "overhead_gflops": trial.overhead_gflops,
-        "measured": None if trial.measurement is None else measurement_values(trial.measurement),
-        "confirmed": None if trial.confirmation is None else measurement_values(trial.confirmation),
+        "measured": _with_batch_size(trial.measurement),
+        "confirmed": _with_batch_size(trial.confirmation),
         "duplicate_of": trial.duplicate_of,
         "stopped_against": trial.rival,
         "error": trial.error,
         "layout": dict(trial.config),
     }
+
+
+def _with_batch_size(measurement: Measurement | None) -> dict[str, Any] | None:
+    return None if measurement is None else measurement_values(measurement) | {"batch_size": measurement.batch_size}
 
 
 def layout_text(document: Mapping[str, Any], suffix: str) -> str:

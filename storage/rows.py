@@ -47,6 +47,7 @@ def insert_measurement(
             macs=measurement.macs,
             tokens_per_block=list(measurement.tokens_per_block),
             n_kept=measurement.n_kept,
+            batch_size=measurement.batch_size,
             seconds=measurement.seconds,
             created_at=now(),
         )
@@ -107,6 +108,7 @@ def measurements_of(connection: Connection, study_id: int, trial_rows: Sequence[
             tokens_per_block=tuple(row.tokens_per_block),
             seconds=row.seconds,
             precision=row.precision,
+            batch_size=row.batch_size,
         )
         for row in found
     }

@@ -134,6 +134,7 @@ measurements = Table(
     Column("image_list_hash", String(64), nullable=False),
     Column("n_images", Integer, nullable=False),
     Column("precision", String(20), nullable=False, server_default="float32"),
+    Column("batch_size", Integer),  # null: measured before it was kept
     Column("gflops", Float, nullable=False),
     Column("macs", BigInteger, nullable=False),
     Column("tokens_per_block", JSON, nullable=False),

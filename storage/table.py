@@ -35,6 +35,7 @@ def _row(trial: TrialRecord) -> dict[str, Any]:
     row |= _columns("", trial.measurement) | _columns("confirmed_", trial.confirmation)
     row |= {
         "seconds": None if trial.measurement is None else trial.measurement.seconds,
+        "batch_size": None if trial.measurement is None else trial.measurement.batch_size,
         "worker": trial.worker,
         "duplicate_of": trial.duplicate_of,
         "rival": trial.rival,

@@ -24,7 +24,7 @@ from dashboard.pages.parts import (
 from dashboard.pages.trial_card import exports
 from dashboard.theme import theme_of
 from dashboard.trial_figures import staircase_figure, staircase_of
-from dashboard.words import gflops_text, with_interval
+from dashboard.words import cramped_line, gflops_text, with_interval
 from objectives.confusion import MIoUComparison
 from objectives.metrics import Measurement
 from objectives.statistics import PairedComparison
@@ -133,6 +133,8 @@ def _about(study: StudyRecord, trial: TrialRecord) -> list[Any]:
     if trial.rival is not None:
         link = dcc.Link(f"trial {trial.rival}", href=trial_path(study.name, trial.rival))
         words += ["; stopped when it had lost its race against ", link, ", so its numbers lean low"]
+    if cramped := cramped_line(study, trial.measurement):
+        words += [f"; {cramped}"]
     return [*words, f"; failed: {trial.error}"] if trial.error else words
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dashboard.words import comparison_line, measurement_line
+from dashboard.words import comparison_line, cramped_line, measurement_line
 from search.cli.options import db_option, json_option
 from search.cli.output import print_json, print_table
 from spaces import Architecture, InvalidInput, PruningConfig, parse_layout
@@ -137,6 +137,8 @@ def _print_trial(study: RememberedStudy, trial: TrialRecord) -> None:
     for which, measurement in (("search", trial.measurement), ("unseen", trial.confirmation)):
         if measurement is not None:
             click.echo(f"{which} images: {measurement_line(measurement, record.metric)}")
+            if cramped := cramped_line(record, measurement):
+                click.echo(cramped)
     _print_tokens(parse_layout(trial.config), trial, architecture)
     click.echo("")
     print_table([[name, value] for name, value in trial.config.items()], ["layout", ""])

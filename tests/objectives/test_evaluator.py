@@ -136,6 +136,21 @@ class Keeps:
         return Keep(torch.arange(self.n).expand(len(trace.x), self.n), n_in=16)
 
 
+def test_a_race_is_looked_at_after_the_same_images_however_small_the_memory_makes_the_batches():
+    measured = evaluator(batch_size=14)
+    measured.measure_dense()
+    smaller = measured.with_smaller_batches().with_smaller_batches()
+    looked = {measured: [], smaller: []}
+    found = []
+    for each, n_seen in looked.items():
+        found.append(each.measure(LAYOUT, lambda hits, seen=n_seen: seen.append(hits["agreement_pct"].size)))
+    assert looked[measured] == looked[smaller] == [14, 28, 42]
+    assert [each.batch_size for each in found] == [14, 3]
+    assert found[0].outcomes == found[1].outcomes
+    stopped = smaller.measure(LAYOUT, lambda hits: hits["agreement_pct"].size == 28)
+    assert stopped.n_images == 28
+
+
 def test_a_measurement_that_is_stopped_is_of_the_first_images_alone():
     measured = evaluator(batch_size=16)
     measured.measure_dense()

@@ -4,14 +4,17 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from objectives.memory import is_out_of_memory
 from search import Execution, Study
+from search.cli.looking import show
 from search.config import SearchSettings
 from search.executors import measure_safely
 from search.workbench import load
 from spaces import RandomDrop
 from storage import TrialState
+from storage.export import trial_as_json
 
 LAYOUT = RandomDrop(after=(2,), keep_rate=(0.5,))
 
@@ -51,6 +54,7 @@ def test_a_candidate_for_which_the_memory_does_not_suffice_is_measured_in_smalle
     assert outcome.remark == "out of memory in batches of 8 images, measured in batches of 4"
     assert (outcome.number, outcome.error, outcome.is_lost) == (3, None, False)
     assert outcome.measurement.outcomes == whole.measurement.outcomes
+    assert (whole.measurement.batch_size, outcome.measurement.batch_size) == (8, 4)
     assert not any(evaluator._prefix._kept.values())  # what was kept made room
     assert evaluator.batch_size == 8
     assert measure_safely(evaluator, 4, LAYOUT, None).remark is None
@@ -61,7 +65,7 @@ def test_a_candidate_for_which_half_a_batch_is_too_much_fails_with_the_reason(ev
         outcome = measure_safely(evaluator, 3, LAYOUT, None)
     assert outcome.measurement is None
     assert "can't allocate memory" in outcome.error
-    assert "measured in batches of 4" in outcome.remark
+    assert "(out of memory in batches of 8 images, measured in batches of 4)" in outcome.error
 
 
 def test_a_candidate_under_which_a_worker_died_of_memory_starts_with_smaller_batches(evaluator):
@@ -70,13 +74,19 @@ def test_a_candidate_under_which_a_worker_died_of_memory_starts_with_smaller_bat
     assert outcome.measurement.n_images == 40
 
 
-def test_what_a_search_does_about_its_memory_is_said(place, db):
+def test_what_a_search_does_about_its_memory_is_said_and_remembered(place, db):
     study = Study.create(n_trials=4, db=db, **place.settings())
     said = []
     with room_for(study._workbench().loaded.model, 4):
         study.run(execution=Execution(executor="local"), say=said.append)
     assert {trial.state for trial in study.trials()} <= {TrialState.COMPLETE, TrialState.STOPPED}
     assert "trial 0: out of memory in batches of 8 images, measured in batches of 4" in said
+    assert study.dense().batch_size == 8
+    assert {trial.measurement.batch_size for trial in study.trials()} == {4}
+    assert trial_as_json(study.trial(0))["measured"]["batch_size"] == 4
+    shown = CliRunner().invoke(show, ["small", "0", "--db", db]).output
+    assert "measured in batches of 4 images, since the memory did not suffice for 8" in shown
+    assert shown.count("since the memory did not suffice") == 1
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])

@@ -62,6 +62,7 @@ def measurement(n_right: int, *, n_images: int = N_IMAGES, image_list_hash: str 
         macs=2_900_000_001,
         tokens_per_block=(197, 120),
         seconds=1.5,
+        batch_size=64,
     )
 
 

@@ -326,7 +326,7 @@ def test_tables_of_the_first_version_are_brought_up_to_date_and_go_on_as_they_di
     with Store(url) as opened:
         [trial] = opened.trials(study.id)
         assert (trial.state, trial.rival, trial.n_rejected) == (TrialState.COMPLETE, None, 0)
-        assert trial.measurement.precision == "float32"
+        assert (trial.measurement.precision, trial.measurement.batch_size) == ("float32", None)
         settings = opened.study(study.name).spec["settings"]
         assert (settings["race_error"], settings["precision"], settings["budget_by"]) == (None, "float32", "repair")
 
@@ -344,7 +344,7 @@ def test_tables_from_before_measured_costs_are_brought_up_to_date(store, study, 
     upgrade(url)
     with Store(url) as opened:
         assert [trial.state for trial in opened.trials(study.id)] == [TrialState.COMPLETE, TrialState.FAILED]
-        assert opened.trial(study.id, 0).measurement == measurement(30)
+        assert opened.trial(study.id, 0).measurement == replace(measurement(30), batch_size=None)
         assert opened.n_kept(study.id, 0, MeasurementKind.SEARCH) is None
 
 
