@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--error", type=float, default=0.05)
+    parser.add_argument("--margin", type=float, default=0.5, help="Points; under one budget alone.")
     parser.add_argument("--orders", type=int, default=200, help="Of the images, in which races are run again.")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
@@ -95,7 +97,9 @@ def race(sampler_name: str, budget: str, seed: int, options: argparse.Namespace)
     )
     evaluator = bench.evaluator(bench.search_images, cache_bytes=4 * 10**9, precision="bfloat16")
     evaluator.measure_dense()
-    rivals = Rivals("top1", options.error, is_front=is_front)
+    margin_pct = 0.0 if is_front else options.margin
+    margin = math.floor(margin_pct / 100 * options.images)
+    rivals = Rivals("top1", options.error, is_front=is_front, margin_pct=margin_pct)
     measured: dict[str, tuple[Measurement, Measurement]] = {}  # by digest: with its race, and whole
     pairs: list[tuple[NDArray[np.bool_], NDArray[np.bool_], bool]] = []  # candidate, rival, whether it was stopped
     told: list[Told] = []
@@ -119,18 +123,19 @@ def race(sampler_name: str, budget: str, seed: int, options: argparse.Namespace)
                 pairs.append((whole.hits("top1_pct"), unpack(against.outcomes, against.n_images), is_stopped))
             points.append((gflops, whole.values["top1_pct"].value, is_stopped))
         told.append(Told(measured[digest][1].values["top1_pct"].value, gflops))
-    return _summary(points, pairs, list(measured.values())) | _in_other_orders(pairs, options)
+    return _summary(points, pairs, margin, list(measured.values())) | _in_other_orders(pairs, margin, options)
 
 
 def _summary(
     points: list[tuple[float, float, bool]],
     pairs: list[tuple[NDArray[np.bool_], NDArray[np.bool_], bool]],
+    margin: int,
     measured: list[tuple[Measurement, Measurement]],
 ) -> dict[str, Any]:
     best = max(value for _, value, _ in points)
     best_left = max(value for _, value, is_stopped in points if not is_stopped)
     on_front = front([(gflops, value) for gflops, value, _ in points])
-    would_win = [is_stopped for candidate, rival, is_stopped in pairs if candidate.sum() > rival.sum()]
+    would_win = [is_stopped for candidate, rival, is_stopped in pairs if candidate.sum() > rival.sum() + margin]
     return {
         "n_layouts": len(points),
         "n_stopped": sum(is_stopped for *_, is_stopped in points),
@@ -146,13 +151,13 @@ def _summary(
 
 
 def _in_other_orders(
-    pairs: list[tuple[NDArray[np.bool_], NDArray[np.bool_], bool]], options: argparse.Namespace
+    pairs: list[tuple[NDArray[np.bool_], NDArray[np.bool_], bool]], margin: int, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Run the races of those that would win again, with the images in random orders."""
     generator = np.random.default_rng(0)
     n_chances = n_errors = 0
     for candidate, rival, _ in pairs:
-        if candidate.sum() <= rival.sum():
+        if candidate.sum() <= rival.sum() + margin:
             continue
         for _ in range(options.orders):
             order = generator.permutation(len(candidate))
@@ -160,7 +165,7 @@ def _in_other_orders(
             looks = range(options.batch_size, len(order), options.batch_size)
             n_chances += 1
             n_errors += any(
-                evidence_of_losing(Standing.of(shuffled[:seen], against)) >= 1 / options.error for seen in looks
+                evidence_of_losing(Standing.of(shuffled[:seen], against), margin) >= 1 / options.error for seen in looks
             )
     return {"n_chances": n_chances, "error_rate": n_errors / max(1, n_chances)}
 

@@ -58,15 +58,19 @@ class Standing:
         )
 
 
-def evidence_of_losing(standing: Standing) -> float:
-    """Weigh the evidence that a candidate will not be right on more of all images than its rival.
+def evidence_of_losing(standing: Standing, margin: int = 0) -> float:
+    """Weigh the evidence that a candidate will not be right on more of all images than its rival, by a margin.
 
     Stop a candidate when the evidence reaches 1 / error_rate. Of the candidates that would have beaten their rival on
-    the whole list, no more than that share is then stopped, over the orders in which the images may come, and however
-    often one looks.
+    the whole list by more than the margin, no more than that share is then stopped, over the orders in which the images
+    may come, and however often one looks.
+
+    Args:
+        standing: so far.
+        margin: images; a win by no more of them is no win.
 
     Returns:
-        An e-value: 0 while the candidate is not behind, infinite when it cannot win any more.
+        An e-value: 0 while the candidate is ahead by the margin or more, infinite when it cannot win any more.
 
     >>> behind = Standing(gains=2, losses=12, n_wrong=6, n_right=58, n_wrong_in_all=50, n_right_in_all=462)
     >>> evidence_of_losing(behind) > 20
@@ -82,13 +86,14 @@ def evidence_of_losing(standing: Standing) -> float:
     order the images seen are draws without replacement from the two groups, and what was seen has a probability that
     ``G`` and ``L`` decide. Its probability if each group had some chance of its own, spread as above, divided by that
     is a martingale, and by Ville's inequality (1939) it ever reaches ``x`` with a probability of at most ``1 / x``. The
-    candidate wins if ``G > L``: of all such pairs the one that suits it best counts.
+    candidate wins if ``G > L + margin``: of all such pairs the one that suits it best counts.
     """
-    if standing.losses <= standing.gains:
+    behind = standing.losses + margin - standing.gains
+    if behind <= 0:
         return 0.0
-    if standing.losses - standing.gains >= standing.n_wrong_in_all - standing.n_wrong:
+    if behind >= standing.n_wrong_in_all - standing.n_wrong:
         return math.inf
-    gains, losses = _wins_that_suit_best(standing)
+    gains, losses = _wins_that_suit_best(standing, margin)
     if not len(gains):
         return math.inf
     if_it_wins = (
@@ -101,14 +106,14 @@ def evidence_of_losing(standing: Standing) -> float:
     return float(np.exp(min(in_general - if_it_wins, _MOST)))
 
 
-def _wins_that_suit_best(standing: Standing) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _wins_that_suit_best(standing: Standing, margin: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Give each number of gains in all that is still possible, with the losses that then fit best and still win."""
     most_gains = standing.n_wrong_in_all - (standing.n_wrong - standing.gains)
     gains = np.arange(standing.gains, most_gains + 1, dtype=np.float64)
     # The likeliest number of losses in all, or as many as a win allows.
-    likeliest = standing.losses * (standing.n_right_in_all + 1) // standing.n_right
+    likeliest = standing.losses * (standing.n_right_in_all + 1) // max(standing.n_right, 1)
     most_losses = standing.n_right_in_all - (standing.n_right - standing.losses)
-    losses = np.minimum(gains - 1, min(likeliest, most_losses))
+    losses = np.minimum(gains - margin - 1, min(likeliest, most_losses))
     possible = losses >= standing.losses
     return gains[possible], losses[possible]
 

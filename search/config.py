@@ -146,6 +146,8 @@ class SearchSettings(MeasuringSettings):
             machine has workers for: fewer leave workers idle, and with more TPE knows less of what it proposes after.
         race_error: how often, at most, a candidate may be measured no further that would have beaten its rival, see
             ``search.racing``; ``None`` measures every candidate on all images.
+        race_margin: points of the metric by which, under one budget, a candidate has to beat its rival to win its race:
+            less is not worth the images. On a front every gain counts.
         expect_top1: what the dense model should reach, in percent; a search on a broken set-up is refused.
     """
 
@@ -163,6 +165,7 @@ class SearchSettings(MeasuringSettings):
     seed: int = 0
     look_ahead: Positive | Literal["auto"] = "auto"
     race_error: Annotated[float, Field(gt=0, lt=1)] | None = 0.05
+    race_margin: Annotated[float, Field(ge=0, lt=100)] = 0.5
     expect_top1: Annotated[float, Field(ge=0, le=100)] | None = None
 
     @model_validator(mode="before")

@@ -49,10 +49,12 @@ class SearchLoop:
     ) -> None:
         self._store, self._study, self._sampler = store, study, sampler
         self._problem, self._executor = problem, executor
-        race_error = study.spec["settings"]["race_error"]
+        settings, is_front = study.spec["settings"], problem.budget.is_range
+        race_error = settings["race_error"]
         self._rivals: Rivals | None = None
         if race_error is not None:
-            self._rivals = Rivals(study.metric, race_error, is_front=problem.budget.is_range)
+            margin = 0.0 if is_front else settings.get("race_margin", 0.0)  # a study of before has none
+            self._rivals = Rivals(study.metric, race_error, is_front=is_front, margin_pct=margin)
         self._n_retries, self._check_lease = n_retries, check_lease
         self._audience = audience or Audience()
         self._configs: dict[int, PruningConfig] = {}  # of what is out at workers

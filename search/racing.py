@@ -28,6 +28,7 @@ class Race:
         outcomes: of the rival, on all images, packed.
         n_images: how many there are.
         error_rate: how often, at most, a candidate may be stopped that would have beaten its rival on all images.
+        margin: images by which it would have had to.
     """
 
     metric: str
@@ -35,11 +36,12 @@ class Race:
     outcomes: bytes
     n_images: int
     error_rate: float
+    margin: int
 
     def is_lost(self, hits: Hits) -> bool:
         """Say whether a candidate with these outcomes on the first images need see no more of them."""
         standing = Standing.of(hits[self.metric], unpack(self.outcomes, self.n_images))
-        return evidence_of_losing(standing) >= 1 / self.error_rate
+        return evidence_of_losing(standing, self.margin) >= 1 / self.error_rate
 
 
 @dataclass(frozen=True)
@@ -53,17 +55,18 @@ class _Runner:
 class Rivals:
     """The candidates measured on all images, among which each later one finds the one it has to beat."""
 
-    def __init__(self, metric: str, error_rate: float, *, is_front: bool) -> None:
+    def __init__(self, metric: str, error_rate: float, *, is_front: bool, margin_pct: float = 0.0) -> None:
         """Begin without any.
 
         Args:
             metric: a key of ``METRICS``.
             error_rate: see ``Race``.
             is_front: whether a rival may cost no more than the candidate, or just be within the budget.
+            margin_pct: points of the metric; to beat a rival by no more is not worth the images.
         """
         self._is_front = is_front
         self._metric = METRICS[metric].name
-        self._error_rate = error_rate
+        self._error_rate, self._margin_pct = error_rate, margin_pct
         self._runners: dict[int, _Runner] = {}
         self._contenders: list[_Runner] = []
         self._n_considered = 0  # trials below this
@@ -90,7 +93,8 @@ class Rivals:
         if rival is None:
             return None
         outcomes, n_images = rival.measurement.outcomes[self._metric], rival.measurement.n_images
-        return Race(self._metric, rival.number, outcomes, n_images, self._error_rate)
+        margin = math.floor(self._margin_pct / 100 * n_images)
+        return Race(self._metric, rival.number, outcomes, n_images, self._error_rate, margin)
 
     def _consider(self, before: int) -> None:
         """Find the contenders below ``before``: whoever is no better than an earlier one will be nobody's rival."""

@@ -90,6 +90,13 @@ __all__ = ["resume", "search"]
     help="How often, at most, a race may end for a candidate that would have won it on all images.",
 )
 @click.option(
+    "--race-margin",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Points by which the best must be beaten under one budget; less is not worth the images.",
+)
+@click.option(
     "--confirm-images",
     "n_confirm",
     type=int,

@@ -41,15 +41,19 @@ def test_whoever_wins_by_one_image_is_hardly_ever_stopped_however_often_one_look
 
 
 @pytest.mark.parametrize("error", [0.05, 0.2, 0.5, 0.9])
-@pytest.mark.parametrize("counts", [(3, 2, 2, 1), (2, 1, 3, 2), (4, 0, 2, 1), (1, 3, 2, 1)])
-def test_in_all_orders_of_a_few_images_the_error_rate_holds_exactly(counts, error):
+@pytest.mark.parametrize(
+    ("counts", "margin"),
+    [((3, 2, 2, 1), 0), ((2, 1, 3, 2), 0), ((4, 0, 2, 1), 0), ((1, 3, 2, 1), 0), ((2, 1, 3, 1), 1), ((2, 1, 4, 1), 2)],
+)
+def test_in_all_orders_of_a_few_images_the_error_rate_holds_exactly(counts, margin, error):
     candidate, rival = outcomes(*counts)
     kinds = sorted(set(itertools.permutations(zip(candidate.tolist(), rival.tolist(), strict=True))))
     n_stopped = 0
     for order in kinds:  # each as likely as the others
         shuffled, against = (np.array(each) for each in zip(*order, strict=True))
         n_stopped += any(
-            evidence_of_losing(Standing.of(shuffled[:seen], against)) >= 1 / error for seen in range(1, len(order))
+            evidence_of_losing(Standing.of(shuffled[:seen], against), margin) >= 1 / error
+            for seen in range(1, len(order))
         )
     assert n_stopped / len(kinds) <= error
 
@@ -57,6 +61,29 @@ def test_in_all_orders_of_a_few_images_the_error_rate_holds_exactly(counts, erro
 def test_who_is_clearly_worse_is_stopped_early():
     assert stopped_share(*outcomes(350, 22, 20, 120), every=32, repeats=200) > 0.99
     assert evidence_of_losing(Standing(0, 12, 2, 30, n_wrong_in_all=50, n_right_in_all=462)) > 1 / ERROR
+
+
+def test_who_wins_by_more_than_the_margin_is_hardly_ever_stopped_and_who_wins_by_less_sooner():
+    candidate, rival = outcomes(300, 20, 48, 40)
+
+    def share(margin: int) -> float:
+        generator, n_stopped = np.random.default_rng(1), 0
+        for _ in range(200):
+            order = generator.permutation(len(candidate))
+            n_stopped += any(
+                evidence_of_losing(Standing.of(candidate[order][:seen], rival[order]), margin) >= 1 / ERROR
+                for seen in range(8, len(order), 8)
+            )
+        return n_stopped / 200
+
+    assert share(0) <= share(7) <= ERROR  # it wins by 8
+    assert share(30) > 0.9
+
+
+def test_with_a_margin_a_win_is_out_of_reach_earlier():
+    standing = Standing(2, 5, n_wrong=46, n_right=58, n_wrong_in_all=50, n_right_in_all=462)
+    assert math.isfinite(evidence_of_losing(standing))
+    assert evidence_of_losing(standing, 1) == math.inf
 
 
 def test_who_is_not_behind_is_never_stopped():

@@ -53,6 +53,18 @@ def test_under_one_budget_the_rival_is_the_best_of_all_that_were_told():
     assert filled(is_front=False).race(1.0, before=4).rival == 2  # of equals the cheaper
 
 
+def test_a_win_within_the_margin_is_no_win():
+    found = Rivals("top1", 0.05, is_front=False, margin_pct=2.5)
+    found.add(0, 1.0, right_on(90))
+    race = found.race(1.0, before=1)
+    assert race.margin == 2  # of 100 images, rounded down
+    level = {"top1_pct": np.arange(98) < 90}  # two images are left, and it would have to be ahead by three
+    assert race.is_lost(level)
+    within = Rivals("top1", 0.05, is_front=False)
+    within.add(0, 1.0, right_on(90))
+    assert not within.race(1.0, before=1).is_lost(level)
+
+
 @pytest.mark.parametrize("is_front", [False, True])
 def test_the_rival_is_the_one_that_a_search_through_all_of_them_finds(is_front):
     chance = np.random.default_rng(5)
