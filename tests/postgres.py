@@ -71,10 +71,10 @@ class PostgresServer:
             self._process.wait(_START_S)
             self._process = None
 
-    def restart(self) -> None:
-        """Be away for a second."""
+    def restart(self, away_s: float = 1.0) -> None:
+        """Be away for so long."""
         self.stop()
-        time.sleep(1)
+        time.sleep(away_s)
         self.start()
 
     def new_database(self) -> str:
