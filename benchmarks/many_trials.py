@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import create_engine, insert
+from sqlalchemy import create_engine, func, insert, select
 
 from objectives.statistics import proportion_pct
-from spaces import Architecture, Budget, Problem, ZeroTPruneSpace, dense_cost
+from spaces import Architecture, Budget, Problem, Proposal, ZeroTPruneSpace, dense_cost
 from storage import NewStudy, Provenance, Store, StudyState
 from storage.schema import measurements, metric_values, trials
 
@@ -24,33 +24,30 @@ _CHUNK = 10_000
 def fill(url: str, name: str, n_trials: int, architecture: Architecture, *, seed: int = 0) -> None:
     """Add a finished study whose points spread as a real search's do: one in ten stopped early, some equal.
 
-    Its layouts are real ones of Zero-TPrune's space, each used many times; the metric is made up.
+    Its layouts are real ones of Zero-TPrune's space, each used many times; the metric is made up. Rows get their
+    numbers here, which is quicker than asking for them; so the database is a SQLite file that nobody else writes.
     """
     dense = dense_cost(architecture).gflops
     budget = Budget(0.5 * dense, 0.9 * dense)
     problem = Problem(ZeroTPruneSpace.parse({**ZeroTPruneSpace.presets["paper"]}), architecture, budget)
     random = np.random.default_rng(seed)
-    layouts = [problem.propose(_draw(problem, random)) for _ in range(_N_LAYOUTS)]
+    layouts = [_layout(problem.propose(_draw(problem, random))) for _ in range(_N_LAYOUTS)]
     draws = [_draw(problem, random) for _ in range(_N_LAYOUTS)]
     with Store(url, create=True) as store:
         study = store.create_study(_study(name, architecture, n_trials, budget, dense))
         store.set_study_state(study.id, StudyState.FINISHED)
     engine = create_engine(url)
+    with engine.begin() as connection:
+        last_rows = [connection.execute(select(func.max(table.c.id))).scalar() for table in (trials, measurements)]
+    row = 1 + max(last or 0 for last in last_rows)
     for first in range(0, n_trials, _CHUNK):
-        rows = [_trial(study.id, number, layouts, draws) for number in range(first, min(first + _CHUNK, n_trials))]
+        numbers = range(first, min(first + _CHUNK, n_trials))
+        proposed = [{"id": row + n, **_trial(study.id, n, layouts, draws)} for n in numbers]
+        measured = [_measurement(trial, random, dense) for trial in proposed]
         with engine.begin() as connection:
-            ids = connection.execute(insert(trials).returning(trials.c.id, sort_by_parameter_order=True), rows)
-            measured = [
-                _measurement(study.id, id_, row, random, dense) for id_, row in zip(ids.scalars(), rows, strict=True)
-            ]
-            found = connection.execute(
-                insert(measurements).returning(measurements.c.id, sort_by_parameter_order=True),
-                [measurement for measurement, _ in measured],
-            )
-            values = [
-                {"measurement_id": id_, **value} for id_, (_, value) in zip(found.scalars(), measured, strict=True)
-            ]
-            connection.execute(insert(metric_values), values)
+            connection.execute(insert(trials), proposed)
+            connection.execute(insert(measurements), [measurement for measurement, _ in measured])
+            connection.execute(insert(metric_values), [value for _, value in measured])
     engine.dispose()
 
 
@@ -88,42 +85,51 @@ def _draw(problem: Problem, random: np.random.Generator) -> dict[str, Any]:
     return values
 
 
-def _trial(study_id: int, number: int, layouts: list[Any], draws: list[dict[str, Any]]) -> dict[str, Any]:
-    proposal = layouts[number % _N_LAYOUTS]
+def _layout(proposal: Proposal) -> dict[str, Any]:
+    """Give the columns that trials of one layout share."""
+    return {
+        "gflops": proposal.cost.gflops,
+        "drawn_gflops": proposal.drawn_gflops,
+        "config": proposal.config.model_dump(mode="json"),
+    }
+
+
+def _trial(study_id: int, number: int, layouts: list[dict[str, Any]], draws: list[dict[str, Any]]) -> dict[str, Any]:
+    layout = layouts[number % _N_LAYOUTS]
     spread = 0.5 + 0.5 * math.sin(number * 12.9898)  # an even spread of costs, without a draw for each
     low, high = 0.55, 1.0
     is_stopped = number % 10 == 9
     moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=number)
-    return {
+    return layout | {
         "study_id": study_id,
         "number": number,
         "state": "stopped" if is_stopped else "complete",
         "method": "zero_tprune",
         "digest": f"{number:016x}",
-        "gflops": proposal.cost.gflops * (low + (high - low) * spread),
+        "gflops": layout["gflops"] * (low + (high - low) * spread),
         "overhead_gflops": 0.001,
-        "drawn_gflops": proposal.drawn_gflops,
         "rival": 0 if is_stopped else None,
         "attempts": 1,
         "created_at": moment,
         "started_at": moment,
         "finished_at": moment,
-        "config": proposal.config.model_dump(mode="json"),
         "params": draws[number % _N_LAYOUTS],
         "sampler_attrs": {},
     }
 
 
 def _measurement(
-    study_id: int, trial_id: int, trial: dict[str, Any], random: np.random.Generator, dense: float
+    trial: dict[str, Any], random: np.random.Generator, dense: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Make up what was measured of a trial, and the one value of it."""
     is_stopped = trial["state"] == "stopped"
     n_images = 128 if is_stopped else _N_IMAGES
     merit = 0.96 - 0.35 * (1 - trial["gflops"] / dense) ** 2 - abs(random.normal(0, 0.06)) - 0.1 * is_stopped
     estimate = proportion_pct(int(np.clip(merit, 0.1, 1.0) * n_images), n_images)
     measurement = {
-        "study_id": study_id,
-        "trial_id": trial_id,
+        "id": trial["id"],
+        "study_id": trial["study_id"],
+        "trial_id": trial["id"],
         "kind": "search",
         "image_list_hash": "0" * 16,
         "n_images": n_images,
@@ -134,6 +140,7 @@ def _measurement(
         "created_at": trial["finished_at"],
     }
     return measurement, {
+        "measurement_id": trial["id"],
         "metric": "top1_pct",
         "value": estimate.value,
         "low": estimate.low,

@@ -64,15 +64,14 @@ def _add_studies(api: Blueprint, desk: Desk) -> None:
 
     @api.get("/studies/<name>/front")
     def front(name: str) -> Response:
-        found = desk.study(name)
-        trials = [found.trial(point.number) for point in desk.snapshot(name).front]
-        return jsonify(study=name, metric=found.record.metric, front=[trial_as_json(trial) for trial in trials])
+        snapshot = desk.snapshot(name)
+        trials = [trial_as_json(trial) for trial in desk.front(snapshot)]
+        return jsonify(study=name, metric=snapshot.study.metric, front=trials)
 
     @api.get("/studies/<name>/front.csv")
     def front_table(name: str) -> Response:
-        found = desk.study(name)
-        trials = [found.trial(point.number) for point in desk.snapshot(name).front]
-        return _download(table_of(trials, found.record.metric), "text/csv", f"{name}-front", "csv")
+        snapshot = desk.snapshot(name)
+        return _download(table_of(desk.front(snapshot), snapshot.study.metric), "text/csv", f"{name}-front", "csv")
 
     @api.get("/studies/<name>/history")
     def history(name: str) -> Response:

@@ -11,7 +11,7 @@ from dashboard.roots import Roots
 from dashboard.snapshot import StudySnapshot
 from spaces import Architecture, Budget, InvalidInput, Problem, PrunefrontError, dense_cost, parse_space
 from spaces.methods import method_names
-from storage import JobKind, JobRecord, JobState, Store, StudyRecord, TrialState
+from storage import JobKind, JobRecord, JobState, Store, StudyRecord, TrialRecord, TrialState
 from storage.remembered import RememberedStudy, describe
 
 __all__ = ["Desk"]
@@ -41,6 +41,10 @@ class Desk:
             snapshot = self._snapshots.setdefault(study.id, StudySnapshot(self.store, study))
         snapshot.refresh()
         return snapshot
+
+    def front(self, snapshot: StudySnapshot) -> list[TrialRecord]:
+        """Read the trials on a study's front, by rising cost."""
+        return self.store.browse.trials(snapshot.study.id, [point.number for point in snapshot.front])
 
     def describe(self, study: StudyRecord) -> dict[str, Any]:
         """Give a study's state for programs."""

@@ -17,6 +17,11 @@ from storage.browsing import MeasuredPoint, TrialPoint
 __all__ = ["History", "Milestone", "Point", "StudySnapshot"]
 
 
+# Looked up, for a hundred thousand trials at once: to make a state of its name takes ten times as long.
+_STATES = {state.value: state for state in TrialState}
+_FINISHED = frozenset(state for state in TrialState if state.is_finished)
+
+
 class Point(NamedTuple):
     """A trial that was measured, on all images or until it was stopped; the estimate is of its study's metric."""
 
@@ -96,6 +101,7 @@ class StudySnapshot:
         self._metric = METRICS[study.metric].name
         self._trials: dict[int, TrialPoint] = {}  # by row: only those that may still get a measurement or be confirmed
         self._measurements: dict[int, MeasuredPoint] = {}  # by row, of trials not yet seen to be finished
+        self._points: dict[int, Point] = {}  # by number
         self._unfinished: set[int] = set()
         self._n_trials = self._n_finished = self._last_measurement = 0
         self._draws: dict[int, dict[str, Any]] = {}
@@ -131,6 +137,10 @@ class StudySnapshot:
             for number, draw in self._store.browse.draws(self.study.id, from_number=len(self._draws)):
                 self._draws[number] = draw
             return [self._draws[number] for number in numbers]
+
+    def point(self, number: int) -> Point | None:
+        """Give a trial's point; ``None`` where it has none: it was not measured, or equals another."""
+        return self._points.get(number)
 
     @property
     def version(self) -> tuple[int, int, int, int]:
@@ -168,16 +178,16 @@ class StudySnapshot:
         return confirmations
 
     def _take_trial(self, trial: TrialPoint) -> None:
-        state = TrialState(trial.state)
+        state = _STATES[trial.state]
         known = self._trials.get(trial.row)
         if known is not None:
-            if TrialState(known.state).is_finished:
+            if known.state in _FINISHED:
                 return
-            self.counts[TrialState(known.state)] -= 1
+            self.counts[_STATES[known.state]] -= 1
         self._trials[trial.row] = trial
         self.counts[state] += 1
         self._n_trials = max(self._n_trials, trial.number + 1)
-        if not state.is_finished:
+        if state not in _FINISHED:
             self._unfinished.add(trial.number)
             return
         self._unfinished.discard(trial.number)
@@ -185,7 +195,7 @@ class StudySnapshot:
         measurement = self._measurements.pop(trial.row, None)
         if measurement is None or trial.duplicate_of is not None:
             return
-        point = _point(trial, measurement)
+        point = self._points[trial.number] = _point(trial, measurement)
         if state in (TrialState.STOPPED, TrialState.INFEASIBLE):
             self.stopped.append(point)
         elif state is TrialState.COMPLETE:

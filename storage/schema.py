@@ -121,7 +121,7 @@ trials = Table(
     Column("params", JSON, nullable=False),
     Column("sampler_attrs", JSON, nullable=False),
     UniqueConstraint("study_id", "number"),
-    Index(None, "study_id", "state"),
+    Index(None, "study_id", "state", "number"),  # pages of trials in some state
 )
 
 measurements = Table(
@@ -141,7 +141,8 @@ measurements = Table(
     Column("n_kept", LargeBinary),  # patches of each image that each layer kept, where the image decides; packed
     Column("seconds", Float, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    Index(None, "study_id", "kind"),
+    Index(None, "study_id", "id"),  # what is new since one looked
+    Index(None, "study_id", "trial_id"),
     Index(None, "trial_id"),
 )
 

@@ -177,9 +177,9 @@ def _register_choice(app: dash.Dash, desk: Desk) -> None:
         snapshot = desk.snapshot(name)
         found = desk.study(name)
         trial = found.trial(chosen["number"])
-        known = [*snapshot.front, *snapshot.measured, *snapshot.stopped]
-        point = next((point for point in known if point.number == trial.number), None)
-        return chosen_patch(point), trial_card(found.record, trial, theme_of(theme), how=chosen["how"])
+        return chosen_patch(snapshot.point(trial.number)), trial_card(
+            found.record, trial, theme_of(theme), how=chosen["how"]
+        )
 
 
 def _register_rest(app: dash.Dash, desk: Desk) -> None:

@@ -64,25 +64,23 @@ def _drawn(snapshot: StudySnapshot, tab: str, theme: Theme, *, has_webgl: bool) 
 
 
 def _front(desk: Desk, name: str) -> Any:
-    found, snapshot = desk.study(name), desk.snapshot(name)
-    record, front = found.record, list(snapshot.front)
+    snapshot = desk.snapshot(name)
+    record, front = snapshot.study, desk.front(snapshot)
     if not front:
         return empty("No trial is measured on all images yet.")
     label = METRICS[record.metric].label
-    rows = []
-    for point in front[-_N_LISTED:]:
-        trial = found.trial(point.number)
-        rows.append(
-            [
-                dcc.Link(f"trial {trial.number}", href=trial_path(name, trial.number)),
-                trial.method,
-                layout_line(trial.config),
-                f"{trial.gflops:.4g}",
-                f"{trial.gflops / record.dense_gflops:.1%}",
-                with_interval(estimate_of(trial.measurement, record.metric)),
-                with_interval(estimate_of(trial.confirmation, record.metric)),
-            ]
-        )
+    rows = [
+        [
+            dcc.Link(f"trial {trial.number}", href=trial_path(name, trial.number)),
+            trial.method,
+            layout_line(trial.config),
+            f"{trial.gflops:.4g}",
+            f"{trial.gflops / record.dense_gflops:.1%}",
+            with_interval(estimate_of(trial.measurement, record.metric)),
+            with_interval(estimate_of(trial.confirmation, record.metric)),
+        ]
+        for trial in front[-_N_LISTED:]
+    ]
     headers = ["", "method", "layout", "GFLOPs", "of dense", f"{label}, search images", "unseen images"]
     caption = f"{len(front)} layouts that no other beats at no greater cost; 95 % intervals"
     return table(headers, rows, caption=caption, numbers=4)

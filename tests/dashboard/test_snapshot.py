@@ -67,6 +67,16 @@ def test_a_snapshot_that_follows_a_search_sees_what_reading_everything_does(stor
     assert {point.number for point in fresh.measured} == {point.number for point in followed.measured}
 
 
+def test_a_trials_point_is_found_by_its_number(store, study):
+    search(store, study, 0, 20)
+    snapshot = StudySnapshot(store, study)
+    snapshot.refresh()
+    for point in (*snapshot.measured, *snapshot.stopped):
+        assert snapshot.point(point.number) is point
+    assert snapshot.point(6) is None, "it equals trial 4"
+    assert snapshot.point(19) is None, "it still runs"
+
+
 def test_what_a_figure_lacked_makes_it_the_figure_drawn_anew(store, study):
     search(store, study, 0, 30)
     snapshot, look = StudySnapshot(store, study), Look(LIGHT, colour="method")

@@ -31,6 +31,12 @@ def test_pages_hold_what_reading_everything_does(store, study):
     assert [store.trial(study.id, number) for number in range(7)] == everything
 
 
+def test_some_trials_are_found_at_once_in_the_order_asked_for(store, study):
+    everything = store.trials(study.id)
+    assert store.browse.trials(study.id, [4, 0, 99, 5]) == [everything[4], everything[0], everything[5]]
+    assert store.browse.trials(study.id, []) == []
+
+
 def test_a_page_may_be_of_some_states_alone(store, study):
     page, total = store.browse.page(study.id, offset=1, limit=10, states=[TrialState.STOPPED, TrialState.WAITING])
     assert ([trial.number for trial in page], total) == ([6], 2)
