@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,7 @@ def main() -> None:
     options = parser.parse_args()
     results = []
     for sampler in options.samplers:
-        spent = drive(sampler, options.budget, max(options.counts) + HALF_WINDOW)
+        spent = moments_of(sampler, options.budget, max(options.counts) + HALF_WINDOW)
         at = {count: _around(spent, count) for count in options.counts}
         results.append({"sampler": sampler, "ms_a_trial": at, "s_in_all": spent[-1][1] - spent[0][1]})
         print(f"{sampler} done", flush=True)
@@ -105,40 +106,45 @@ def main() -> None:
     write_results(results, options.output)
 
 
-def drive(sampler: str, budget: str, n_trials: int) -> list[tuple[int, float]]:
-    """Run a study whose measurements come from a formula, and give its finished trials with the CPU seconds so far."""
+def drive(
+    sampler: str, budget: str, n_trials: int, url: str, on_progress: Callable[[Progress], None] = lambda _: None
+) -> Progress:
+    """Run a study whose measurements come from a formula, in a new database."""
+    study = Study.create(
+        study="overhead",
+        model="shapes_vit_small",
+        data={"data": "shapes", "n_search": 16, "n_confirm": 0},
+        budget=budget,
+        sampler=sampler,
+        n_trials=n_trials,
+        db=url,
+    )
+    bench = study._workbench()
+    progress = SearchLoop(
+        study._store,
+        study.record,
+        Sampler(
+            sampler,
+            bench.problem.parameters(),
+            seed=0,
+            is_front=bench.problem.budget.is_range,
+            openings=bench.problem.openings(),
+            profile=bench.problem.profile,
+        ),
+        bench.problem,
+        Formula(study),
+        audience=Audience(on_progress=on_progress),
+    ).run()
+    study.close()
+    return progress
+
+
+def moments_of(sampler: str, budget: str, n_trials: int) -> list[tuple[int, float]]:
+    """Drive a study, and give its finished trials with the CPU seconds so far."""
+    moments: list[tuple[int, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        study = Study.create(
-            study="overhead",
-            model="shapes_vit_small",
-            data={"data": "shapes", "n_search": 16, "n_confirm": 0},
-            budget=budget,
-            sampler=sampler,
-            n_trials=n_trials,
-            db=f"sqlite:///{folder}/overhead.db",
-        )
-        moments: list[tuple[int, float]] = []
-
-        def note(progress: Progress) -> None:
-            moments.append((progress.n_finished, time.process_time()))
-
-        bench = study._workbench()
-        SearchLoop(
-            study._store,
-            study.record,
-            Sampler(
-                sampler,
-                bench.problem.parameters(),
-                seed=0,
-                is_front=bench.problem.budget.is_range,
-                openings=bench.problem.openings(),
-                profile=bench.problem.profile,
-            ),
-            bench.problem,
-            Formula(study),
-            audience=Audience(on_progress=note),
-        ).run()
-        study.close()
+        note = lambda progress: moments.append((progress.n_finished, time.process_time()))  # noqa: E731
+        drive(sampler, budget, n_trials, f"sqlite:///{folder}/overhead.db", note)
     return moments
 
 

@@ -71,11 +71,11 @@ def kept_tokens() -> dict[str, Any]:
 
 def trials() -> dict[str, Any]:
     """Drive 2,000 trials."""
-    from benchmarks.driver_overhead import drive
+    from benchmarks.driver_overhead import moments_of
 
-    drive("random", "65%", 20)
+    moments_of("random", "65%", 20)
     before = _resident_mb()
-    drive("random", "65%", 2000)
+    moments_of("random", "65%", 2000)
     return {"mb": _resident_mb() - before, "expected_mb": None}
 
 

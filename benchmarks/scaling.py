@@ -3,16 +3,15 @@
     python -m benchmarks.scaling --rounds 5 --candidates 24 --output build/bench/scaling.json
 
 Efficiency is the throughput of two workers over twice that of one, the median over rounds; each worker has one thread.
-Says the machine's load beside it: on a busy machine two workers share what one has to itself.
+Says the machine's load beside it: on a busy machine two workers share what one has to itself. What a trial costs is of
+a driver whose workers answer at once, see ``benchmarks.trial_costs``.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import pickle
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from tabulate import tabulate
 
 from benchmarks.results import write_results
+from benchmarks.trial_costs import driving, shipped, way_and_back
 from search import Execution, SearchSettings
 from search.cluster import Cluster
 from search.sampler import Sampler
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--candidates", type=int, default=24)
     parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--trials", type=int, default=1000, help="over which a driver's costs are the mean")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     data = {"data": "shapes", "n_search": options.images, "n_confirm": 0}
@@ -43,7 +44,7 @@ def main() -> None:
     bench = load(SearchSettings.parse(settings | {"batch_size": _BATCH, "precision": "float32"}))
     sampler = Sampler("random", bench.problem.parameters(), seed=0, is_front=False)
     configs = [bench.problem.propose(sampler.ask(number).params).config for number in range(options.candidates)]
-    results = efficiency(bench, configs, options.rounds) | shipped(bench)
+    results = efficiency(bench, configs, options.rounds) | shipped(bench) | driving(options.trials)
     print(tabulate(results.items(), headers=["", ""]))
     write_results(results, options.output)
 
@@ -71,6 +72,7 @@ def efficiency(bench: Workbench, configs: list[PruningConfig], rounds: int) -> d
         one, two = _seconds(executor, configs, n_at_once=1), _seconds(executor, configs, n_at_once=2)
         ratios.append(one / (2 * two))
         trips.append(one / len(configs))
+    way = way_and_back(executor)
     executor.close()
     return {
         "efficiency, 1 to 2 workers": round(statistics.median(ratios), 3),
@@ -78,17 +80,7 @@ def efficiency(bench: Workbench, configs: list[PruningConfig], rounds: int) -> d
         "seconds a candidate": round(statistics.median(trips), 4),
         "load before": round(load_before, 1),
         "cores": os.cpu_count(),
-    }
-
-
-def shipped(bench: Workbench) -> dict[str, Any]:
-    """Say what travels to each node once, and with each candidate."""
-    with tempfile.TemporaryFile() as file:
-        pickle.dump(bench.loaded, file)
-        weights = file.tell()
-    return {
-        "bytes to each node, weights": weights,
-        "bytes to each node, images": bench.search_images.pixels.nbytes,
+        **way,
     }
 
 
