@@ -9,13 +9,15 @@ import torch
 from safetensors.torch import load_file
 
 from objectives import train_shapes_seg
+from objectives.comparison import compare_on
 from objectives.masks import find_masks
 from objectives.scenes import prepare_scenes
 from objectives.segmentation import SegmentationEvaluator
 from objectives.shapes import BACKGROUND, class_masks, draw_batch
-from objectives.train_shapes_seg import covered
+from objectives.train_shapes_seg import covered, drawn_layout
 from pruning.models import load_model
 from pruning.shapes_vit import WEIGHTS_FOLDER
+from spaces import DToP
 
 N_IMAGES = 300
 WEIGHTS = WEIGHTS_FOLDER / "shapes_seg_small.safetensors"
@@ -37,6 +39,26 @@ def dense(evaluator):
 def test_the_dense_model_reaches_75_percent_on_held_out_images(dense):
     assert dense.values["miou_pct"].low >= 75
     assert dense.values["pixel_accuracy_pct"].value >= 95
+
+
+@pytest.mark.parametrize(("layout", "share"), [(DToP(after=(4,), p0=0.9), 0.55), (DToP(after=(8,), p0=0.9), 0.8)])
+def test_finishing_tokens_early_spares_much_and_loses_little(evaluator, dense, layout, share):
+    measured = evaluator.measure(layout)
+    assert measured.gflops <= share * dense.gflops
+    difference = compare_on("miou", measured, dense)
+    assert difference.low_pct >= -1.5
+
+
+def test_layouts_of_steps_are_drawn_of_all_sorts_and_the_same_for_the_same_step():
+    drawn = [drawn_layout((4, 8), np.random.default_rng([0, number])) for number in range(200)]
+    p0 = np.array([layout.p0 for layout in drawn])
+    finishes = p0 < 1
+    assert 0.1 < (~finishes).all(axis=1).mean() < 0.4, "steps with all tokens"
+    assert (p0[finishes] >= 0.6).all()
+    assert (p0[finishes] <= 0.999).all()
+    assert 0.3 < (p0[finishes] > 1 - np.sqrt(0.4 * 0.001)).mean() < 0.7, "evenly in the logarithm of doubt"
+    assert {layout.k for layout in drawn} == set(range(21))
+    assert drawn[7] == drawn_layout((4, 8), np.random.default_rng([0, 7]))
 
 
 def test_the_weights_are_small_and_plain():
