@@ -12,10 +12,19 @@ from typing import Any
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
-__all__ = ["BUNDLED_MODELS", "WEIGHTS_FOLDER", "shapes_vit_small"]
+__all__ = ["BUNDLED_MODELS", "IN_TIMM", "WEIGHTS_FOLDER", "shapes_vit_small"]
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 BUNDLED_MODELS = ("shapes_vit_small",)
+_ARGUMENTS = {
+    "img_size": 96,
+    "patch_size": 8,
+    "embed_dim": 96,
+    "depth": 12,
+    "num_heads": 3,
+    "mlp_ratio": 2,
+}
+IN_TIMM = ("vit_tiny_patch16_224", _ARGUMENTS)  # the same model under a name and by arguments that timm alone knows
 
 default_cfgs = generate_default_cfgs(
     {
@@ -45,20 +54,12 @@ def shapes_vit_small(pretrained: bool = False, **kwargs: Any) -> VisionTransform
         pretrained: load the bundled weights; nothing is downloaded.
         kwargs: timm's ``VisionTransformer`` arguments, over those of this model.
     """
-    arguments = {
-        "img_size": 96,
-        "patch_size": 8,
-        "embed_dim": 96,
-        "depth": 12,
-        "num_heads": 3,
-        "mlp_ratio": 2,
-    }
     model: VisionTransformer = build_model_with_cfg(
         VisionTransformer,
         "shapes_vit_small",
         pretrained,
         pretrained_filter_fn=checkpoint_filter_fn,
         feature_cfg={"out_indices": 3, "feature_cls": "getter"},
-        **(arguments | kwargs),
+        **(_ARGUMENTS | kwargs),
     )
     return model

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from objectives.evaluator import DenseReference
+from search.bundling import export_bundle
 from search.config import Execution, SearchSettings
 from search.confirmation import measured_again
 from search.creation import create
@@ -211,6 +213,12 @@ class Study(RememberedStudy):
                 ):
                     self._store.add_measurement(self._id, number, MeasurementKind.CONFIRM, measurement)
         return [self.trial(trial.number) for trial in trials]
+
+    def export_bundle(
+        self, folder: str | Path, number: int | None = None, *, budget: str | None = None, with_weights: bool = True
+    ) -> TrialRecord:
+        """Write a trial with its model to a folder that ``pruning.load`` reads; see ``search.bundling``."""
+        return export_bundle(self, folder, number, budget=budget, with_weights=with_weights)
 
     # Inside
 

@@ -15,7 +15,7 @@ import yaml
 
 from objectives.metrics import Measurement
 from spaces import InvalidInput, PrunefrontError, layout_document, parse_layout
-from storage.records import StudyRecord, TrialRecord, TrialState
+from storage.records import MeasurementKind, StudyRecord, TrialRecord, TrialState
 from storage.results import estimate_of
 
 __all__ = ["layout_of", "layout_text", "measurement_values", "table_of", "trial_as_json", "write_layout", "write_text"]
@@ -23,10 +23,17 @@ __all__ = ["layout_of", "layout_text", "measurement_values", "table_of", "trial_
 _LAYOUT_SUFFIXES = (".json", ".yaml", ".yml")
 
 
-def layout_of(study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
-    """Make the document of a trial's layout: the layout, its numbers, and where they come from."""
-    confirmed = {} if trial.confirmation is None else {"confirmed": measurement_values(trial.confirmation)}
-    searched = {} if trial.measurement is None else {"searched": measurement_values(trial.measurement)}
+def layout_of(
+    study: StudyRecord, trial: TrialRecord, dense: Mapping[MeasurementKind, Measurement | None]
+) -> dict[str, Any]:
+    """Make the document of a trial's layout: itself, its numbers and the dense model's, and where they come from.
+
+    Args:
+        study: of the trial.
+        trial: has a layout, and what was measured of it.
+        dense: what was measured of the dense model.
+    """
+    measured = {MeasurementKind.CONFIRM: trial.confirmation, MeasurementKind.SEARCH: trial.measurement}
     interval = _interval(trial.measurement)
     return layout_document(
         parse_layout(trial.config),
@@ -34,7 +41,8 @@ def layout_of(study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
         gflops=trial.gflops,
         dense_gflops=study.dense_gflops,
         **({} if interval is None else {"gflops_interval": interval}),
-        measured={**confirmed, **searched},
+        measured=_by_images(measured),
+        dense=_by_images(dense),
         study={
             "name": study.name,
             "trial": trial.number,
@@ -43,6 +51,14 @@ def layout_of(study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
             "versions": dict(study.provenance.versions),
         },
     )
+
+
+def _by_images(measured: Mapping[MeasurementKind, Measurement | None]) -> dict[str, Any]:
+    """Write measurements under the images that they were made on."""
+    names = {MeasurementKind.CONFIRM: "confirmed", MeasurementKind.SEARCH: "searched"}
+    return {
+        name: measurement_values(found) for kind, name in names.items() if (found := measured.get(kind)) is not None
+    }
 
 
 def measurement_values(measurement: Measurement) -> dict[str, Any]:

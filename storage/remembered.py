@@ -134,8 +134,18 @@ class RememberedStudy:
             f"{first} and {second} cannot be compared: both must be complete, and measured on the same images"
         )
 
+    def chosen(self, number: int | None = None, *, budget: str | None = None) -> TrialRecord:
+        """Find a trial by its number, or the best one, within this budget if one is given.
+
+        Raises:
+            InvalidInput: there is no such trial.
+        """
+        return self.best(budget) if number is None else self.trial(number)
+
     def export(self, path: str | Path, number: int | None = None, *, budget: str | None = None) -> TrialRecord:
         """Write a trial's layout to a JSON or YAML file that ``pruning.prune`` reads.
+
+        ``search.bundling.export_bundle`` writes it with the model.
 
         Args:
             path: the file.
@@ -146,7 +156,7 @@ class RememberedStudy:
             InvalidInput: there is no such trial, it was stopped before it had seen all images, or it is over the
                 budget.
         """
-        trial = self.best(budget) if number is None else self.trial(number)
+        trial = self.chosen(number, budget=budget)
         write_layout(self.layout(trial), Path(path))
         return trial
 
@@ -166,7 +176,7 @@ class RememberedStudy:
                 f"trial {trial.number} was stopped after {trial.measurement and trial.measurement.n_images} images, "
                 f"when it had lost against trial {trial.rival}: export that one, or search again with --no-race"
             )
-        return layout_of(self.record, trial)
+        return layout_of(self.record, trial, {kind: self.dense(kind) for kind in MeasurementKind})
 
     def trials_dataframe(self) -> pd.DataFrame:
         """Make a pandas table of all trials: state, cost, metrics with intervals, and the layout's settings."""

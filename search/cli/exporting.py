@@ -1,21 +1,25 @@
-"""``prunefront export`` and ``export-optuna``: a layout as a file that prunes a model, a study as one of Optuna's."""
+"""``prunefront export`` and ``export-optuna``: a layout to prune with elsewhere, a study as one of Optuna's."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from search.cli.options import db_option, json_option
 from search.cli.output import print_json, say
 from spaces import InvalidInput
+from storage import TrialRecord
 from storage.database import shown
 from storage.remembered import RememberedStudy
 
 __all__ = ["export", "export_optuna"]
 
+_LAYOUT_FILES = (".json", ".yaml", ".yml")
 
-@click.command(short_help="Write a layout to a JSON or YAML file.")
+
+@click.command(short_help="Write a layout to a JSON or YAML file, or with its model to a folder.")
 @click.argument("study")
 @click.option("--best", is_flag=True, help="The layout with the highest metric; this is the default.")
 @click.option("--trial", type=int, help="This trial's layout.")
@@ -23,26 +27,43 @@ __all__ = ["export", "export_optuna"]
 @click.option(
     "--output",
     required=True,
-    type=click.Path(path_type=Path),
-    help="A .json or .yaml file; one that exists is replaced.",
+    help="A .json or .yaml file for the layout alone, or a folder for a bundle; one that exists is replaced.",
 )
+@click.option(
+    "--weights",
+    type=click.Choice(["model", "none"]),
+    default="model",
+    show_default=True,
+    help="Of a bundle: the model's, or none; they are then named by their digest.",
+)
+@click.option("--push-to-hub", metavar="ORG/NAME", help="Upload the bundle to this repository of the Hugging Face hub.")
 @db_option
 @json_option
-def export(study: str, best: bool, trial: int | None, budget: str | None, output: Path, db: str, as_json: bool) -> None:
+def export(study: str, best: bool, trial: int | None, budget: str | None, as_json: bool, **options: Any) -> None:
     """Write a layout with its numbers and where they come from.
 
-    In Python, pruning.prune(model, "best.json") prunes a model with it; that needs torch and timm only.
+    A folder becomes a bundle: config.json and model.safetensors, which timm loads as the dense model by local-dir:,
+    pruning.json, and a model card. In Python, pruning.load("best/") gives the pruned model and its preprocessing, and
+    pruning.prune(model, "best.json") prunes a model of your own; that needs torch and timm only.
 
     \b
     Examples:
       prunefront export deit-3g --best --budget 2.5 --output best.json
       prunefront export deit-3g --trial 17 --output layout.yaml
+      prunefront export deit-3g --best --budget 3.0 --output best/
     """
     if trial is not None and (best or budget):
         raise InvalidInput("--trial names one layout; leave out --best and --budget")
-    chosen = RememberedStudy.find(study, db=db).export(output, trial, budget=budget)
+    output, with_weights, hub = options["output"], options["weights"] == "model", options["push_to_hub"]
+    remembered = RememberedStudy.find(study, db=options["db"])
+    if _is_file(output):
+        if not with_weights or hub:
+            raise InvalidInput(f"--weights and --push-to-hub are for a bundle, which is a folder, and not for {output}")
+        chosen = remembered.export(output, trial, budget=budget)
+    else:
+        chosen = _export_bundle(remembered, Path(output), trial, budget, with_weights, hub)
     if as_json:
-        print_json({"trial": chosen.number, "gflops": chosen.gflops, "output": str(output)})
+        print_json({"trial": chosen.number, "gflops": chosen.gflops, "output": output})
     else:
         click.echo(f"trial {chosen.number}, {chosen.gflops:.4g} GFLOPs, is written to {output}")
 
@@ -69,3 +90,30 @@ def export_optuna(study: str, url: str, db: str, as_json: bool) -> None:
     if exported.n_left_out:
         say(f"{exported.n_left_out} trials that are not finished are left out")
     click.echo(f"{study} and its {exported.n_trials} trials are written to {shown(url)}")
+
+
+def _export_bundle(
+    study: RememberedStudy, folder: Path, trial: int | None, budget: str | None, with_weights: bool, hub: str | None
+) -> TrialRecord:
+    from search.bundling import export_bundle, push_to_hub  # torch takes seconds to import
+
+    chosen = export_bundle(study, folder, trial, budget=budget, with_weights=with_weights)
+    if hub:
+        say(f"uploaded to {push_to_hub(folder, hub)}")
+    return chosen
+
+
+def _is_file(output: str) -> bool:
+    """Say whether a layout file is asked for; a folder's name ends with a slash, or has no ending.
+
+    Raises:
+        InvalidInput: the name could be that of any other file.
+    """
+    path = Path(output)
+    if output.endswith("/") or path.is_dir():
+        return False
+    if path.suffix and path.suffix not in _LAYOUT_FILES:
+        raise InvalidInput(
+            f"--output takes a .json or .yaml file, or a folder for a bundle, got {output}: end a folder's name with /"
+        )
+    return path.suffix in _LAYOUT_FILES

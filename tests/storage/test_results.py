@@ -10,7 +10,7 @@ import yaml
 
 from spaces import InvalidInput, PrunefrontError, parse_layout
 from storage import MeasurementKind, Store, TrialRecord, TrialState
-from storage.export import layout_of, table_of, write_layout, write_text
+from storage.export import table_of, write_layout, write_text
 from storage.remembered import RememberedStudy
 from storage.results import best_of, front_of, fronts_of, measured
 from tests.storage.records import measurement, new_study, new_trial
@@ -146,7 +146,7 @@ def test_the_dataframe_has_costs_metrics_and_settings(study):
 
 
 def test_an_exported_document_is_plain_json(study):
-    text = json.dumps(layout_of(study.record, study.trial(0)), allow_nan=False)
+    text = json.dumps(study.layout(study.trial(0)), allow_nan=False)
     assert json.loads(text)["format"] == "prunefront-layout"
 
 

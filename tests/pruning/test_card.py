@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pruning.card import model_card
+from spaces import layout_document, parse_layout
+
+LAYOUT = parse_layout({"method": "random_drop", "after": [3], "keep_rate": [0.5]})
+MEASURED = {
+    "top1_pct": 91.25,
+    "top1_pct_interval": [88.0, 93.75],
+    "n_images": 512,
+    "image_list_hash": "ab" * 8,
+    "gflops": 0.1,
+}
+DOCUMENT = layout_document(
+    LAYOUT,
+    model={"name": "vit_tiny", "weights_digest": "d" * 16},
+    gflops=0.1,
+    dense_gflops=0.2,
+    measured={"confirmed": MEASURED | {"n_images": 1024}, "searched": MEASURED},
+    dense={"confirmed": MEASURED | {"top1_pct": 95.0, "gflops": 0.2}},
+    study={"name": "first", "trial": 7, "seed": 5, "sampler": "tpe", "versions": {"torch": "2.15.0"}},
+)  # fmt: skip
+
+
+def test_the_card_says_numbers_with_intervals_images_lists_seed_and_versions():
+    card = model_card(DOCUMENT)
+    for said in (
+        "| pruned | top-1 (%) | 91.2 [88.0, 93.8] | 0.1 | 1024 unseen by the search | `abababababababab` |",
+        "| dense | top-1 (%) | 95.0 [88.0, 93.8] | 0.2 | 512 unseen by the search |",
+        "512 searched on",
+        "0.1 GFLOPs an image, 50% of the dense",
+        "study `first`, trial 7, sampler tpe, seed 5, with torch 2.15.0",
+        'pruning.load(".")',
+    ):
+        assert said in card
+
+
+def test_a_measured_cost_is_said_to_be_a_mean():
+    card = model_card({**DOCUMENT, "gflops_interval": [0.09, 0.11]})
+    assert "0.1 GFLOPs an image on average, 50% of the dense" in card
+
+
+def test_the_card_of_a_layout_alone_names_the_weights_that_fit():
+    card = model_card(DOCUMENT, with_weights=False)
+    assert "checkpoint=" in card
+    assert "d" * 16 in card
+
+
+def test_a_bare_layout_has_a_card_too():
+    card = model_card(layout_document(LAYOUT))
+    assert "pruned by random_drop" in card
+    assert "GFLOPs" not in card
+
+
+def test_the_card_says_how_well_exported_programs_agree():
+    parity = {
+        "file": "model.onnx",
+        "n_images": 100,
+        "batch_sizes": [1, 3],
+        "max_difference": 2e-6,
+        "agreement_pct": 100.0,
+    }
+    card = model_card(DOCUMENT | {"exports": {"onnx": parity}})
+    assert "| `model.onnx` | 100, 1 and 3 | 2e-06 | 100.0 % |" in card
