@@ -66,7 +66,7 @@ class BatPruning:
             x: (batch, n_prefix + n_in, dim).
             attentive: (batch, n_attentive), positions, the most attentive first.
         """
-        owner = torch.arange(self.plan.n_in, device=x.device).expand(len(x), -1)
+        owner = torch.arange(self.plan.n_in, device=x.device).expand(x.shape[0], -1)
         stays = torch.zeros_like(owner).scatter(1, attentive, 1)
         if not self.plan.n_matched:
             return owner, stays
@@ -103,7 +103,7 @@ class BatPruning:
             # No weight is 0, so that no token is made of nothing.
             weights = attention.clamp(min=torch.finfo(attention.dtype).tiny)
         n_kept = self.plan.n_attentive - self.plan.n_matched
-        sums = weights.new_zeros(len(weights), self.plan.n_out + 1)
+        sums = weights.new_zeros(weights.shape[0], self.plan.n_out + 1)
         if self.config.merge_norm:
             return weights / sums.scatter_add(1, into, weights).gather(1, into)
         n_within = sums.scatter_add(1, into, torch.ones_like(weights)).gather(1, into)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from pruning.apply import prune
 from pruning.card import model_card
+from pruning.exporting import EXPORT_FILES
 from pruning.models import LoadedModel, load_model, require_classifier
 from pruning.shapes_vit import BUNDLED_MODELS, IN_TIMM
 from spaces import InvalidInput, PrunefrontError, PruningConfig, layout_document, parse_layout, read_layout
@@ -44,7 +45,7 @@ __all__ = [
 BUNDLE_FORMAT = "prunefront-bundle"
 BUNDLE_VERSION = 1
 CONFIG, WEIGHTS, LAYOUT, CARD = "config.json", "model.safetensors", "pruning.json", "README.md"
-FILES = (CONFIG, WEIGHTS, LAYOUT, CARD, "model.onnx", "model.onnx.data", "model.pt2")
+FILES = (CONFIG, WEIGHTS, LAYOUT, CARD, *EXPORT_FILES.values(), f"{EXPORT_FILES['onnx']}.data")
 _BLOCK = "token_pruning"
 
 

@@ -56,6 +56,6 @@ class Passage:
         """
         if self.sizes is None or not self.weighs_keys:
             return None
-        prefix = self.sizes.new_zeros(len(self.sizes), self.n_prefix)
+        prefix = self.sizes.new_zeros(self.sizes.shape[0], self.n_prefix)
         bias = torch.cat([prefix, self.sizes.log()], dim=1)[:, None, None]
         return bias.to(like.dtype)

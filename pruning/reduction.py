@@ -141,7 +141,7 @@ class Merge:
             weights: (batch, n_in), above 0.
             n_out: patch tokens that leave.
         """
-        totals = weights.new_zeros(len(weights), n_out + 1).scatter_add(1, into, weights)
+        totals = weights.new_zeros(weights.shape[0], n_out + 1).scatter_add(1, into, weights)
         return cls(into, weights / totals.gather(1, into), n_out)
 
     def reduce(self, x: Tensor, n_prefix: int) -> Tensor:
@@ -165,7 +165,7 @@ class Merge:
         >>> Merge(torch.tensor([[1, 0, 1, 2]]), torch.ones(1, 4), n_out=2).sum_up(torch.ones(1, 4))
         tensor([[1., 2.]])
         """
-        added = counts.new_zeros(len(counts), self.n_out + 1).scatter_add(1, self.into, counts)
+        added = counts.new_zeros(counts.shape[0], self.n_out + 1).scatter_add(1, self.into, counts)
         return added[:, : self.n_out]
 
     def owners(self) -> Tensor:

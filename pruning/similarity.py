@@ -60,6 +60,9 @@ def similarity_matrix(a: Tensor, b: Tensor, measure: str) -> Tensor:
     if measure in ("cosine", "dot"):
         return a @ b.transpose(1, 2)
     power = float(measure.removeprefix("minkowski").removeprefix("_"))
+    if torch.compiler.is_exporting():  # ONNX has no cdist, which takes a fraction of the memory
+        apart = (a[:, :, None] - b[:, None]).abs()  # (batch, n_a, n_b, dim)
+        return -(apart.amax(dim=-1) if power == torch.inf else apart.pow(power).sum(dim=-1).pow(1 / power))
     return -torch.cdist(a, b, p=power)
 
 
@@ -83,7 +86,8 @@ def most_similar(a: Tensor, b: Tensor, features: Tensor, measure: str, n: int) -
     if b is a:
         # Rounding must not decide which of two partners goes.
         similarity = (similarity + similarity.transpose(1, 2)) / 2
-        similarity.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
+        itself = torch.eye(a.shape[1], dtype=torch.bool, device=a.device)
+        similarity = similarity.masked_fill(itself, -torch.inf)
     # Far below the spacing of float32, so that only ties are broken.
     later_first = 1e-12 * torch.arange(a.shape[1], dtype=torch.float64, device=a.device)
     best = similarity.amax(dim=2).double() + later_first

@@ -1,20 +1,29 @@
-"""Write a trial of a study as a bundle: model, layout, numbers and, where asked for, exported programs."""
+"""Write a trial of a study as a bundle: model, layout, numbers and, where asked for, programs checked on its images."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import torch
 from huggingface_hub import HfApi
+from torch import Tensor
 
+from objectives.images import prepare, stratified_order
+from objectives.parity import USUAL_IMAGES, check_parity
+from objectives.runtimes import eager, exported, onnxruntime_session
+from pruning import pruned
 from pruning.bundle import FILES, is_bundle, write_bundle
+from pruning.exporting import EXPORT_FILES, metadata, require_formats, require_traceable, trace, write_program
 from pruning.models import LoadedModel
-from search.config import SearchSettings
-from search.workbench import open_model
-from spaces import InvalidInput, PrunefrontError
+from search.config import DataSettings, SearchSettings
+from search.workbench import open_images, open_model
+from spaces import InvalidInput, PrunefrontError, PruningConfig, parse_layout
 from storage import StudyRecord, TrialRecord
 from storage.remembered import RememberedStudy
 
@@ -28,6 +37,7 @@ def export_bundle(
     *,
     budget: str | None = None,
     with_weights: bool = True,
+    formats: Sequence[str] = (),
 ) -> TrialRecord:
     """Write a trial of a study as a bundle that ``pruning.load`` reads; see docs/bundles.md.
 
@@ -39,25 +49,70 @@ def export_bundle(
         number: the trial; the best one if ``None``.
         budget: the best one within this budget.
         with_weights: whether the weights go with it.
+        formats: programs to export besides, ``onnx`` and ``pt2``; each is run on images of the study's data, and must
+            say what the model says, see ``objectives.parity``.
 
     Returns:
         The trial.
 
     Raises:
-        InvalidInput: there is no such trial, it was stopped, or the folder holds something else.
+        InvalidInput: there is no such trial, it was stopped, the folder holds something else, a format is not there, or
+            the layout cannot be exported in it.
         UnsupportedModel: the model is a segmenter.
+        ParityFailed: an exported program says something else than the model.
         PrunefrontError: the model's weights have changed since the study, or the folder cannot be written.
     """
+    formats = tuple(dict.fromkeys(formats))
+    require_formats(formats)
     trial = study.chosen(number, budget=budget)
     document = study.layout(trial)
     folder = Path(folder)
     _require_replaceable(folder)
+    layout = parse_layout(trial.config)
     settings = SearchSettings.parse(study.record.spec["settings"])
     loaded = open_model(settings.model)
     _require_same_weights(study.record, loaded)
+    images = None
+    if formats:
+        require_traceable(loaded, layout)  # before images are decoded in vain
+        images = _parity_images(settings.data, loaded)
     with _written_whole(folder) as place:
+        if images is not None:
+            document |= {"exports": _export_programs(place, loaded, layout, formats, images)}
         write_bundle(place, loaded, document, with_weights=with_weights)
     return trial
+
+
+def _parity_images(settings: DataSettings, loaded: LoadedModel) -> Tensor:
+    """Decode and normalise the study's first images, of those searched on and, of a small data set, the others."""
+    source = open_images(settings, loaded)
+    order = stratified_order(source.images, settings.seed)
+    prepared, _ = prepare(
+        source,
+        order,
+        USUAL_IMAGES,
+        loaded.preprocessing.pixel_transform(),
+        skip_bad=settings.skip_bad,
+        fewer_will_do=True,
+    )
+    return loaded.preprocessing.normalise(torch.from_numpy(prepared.pixels))
+
+
+def _export_programs(
+    place: Path, loaded: LoadedModel, layout: PruningConfig, formats: Sequence[str], images: Tensor
+) -> dict[str, Any]:
+    """Write each format, and give what running its file has shown."""
+    program = trace(loaded, layout)
+    about = metadata(loaded, layout)
+    outcomes = {}
+    for name in formats:
+        path = place / EXPORT_FILES[name]
+        write_program(name, program, path, about)
+        run = onnxruntime_session(path) if name == "onnx" else exported(path)
+        with pruned(loaded.model, layout):
+            parity = check_parity(eager(loaded.model), run, images)
+        outcomes[name] = {"file": path.name, **asdict(parity)}
+    return outcomes
 
 
 def _require_same_weights(record: StudyRecord, loaded: LoadedModel) -> None:

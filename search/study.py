@@ -215,10 +215,16 @@ class Study(RememberedStudy):
         return [self.trial(trial.number) for trial in trials]
 
     def export_bundle(
-        self, folder: str | Path, number: int | None = None, *, budget: str | None = None, with_weights: bool = True
+        self,
+        folder: str | Path,
+        number: int | None = None,
+        *,
+        budget: str | None = None,
+        with_weights: bool = True,
+        formats: Sequence[str] = (),
     ) -> TrialRecord:
         """Write a trial with its model to a folder that ``pruning.load`` reads; see ``search.bundling``."""
-        return export_bundle(self, folder, number, budget=budget, with_weights=with_weights)
+        return export_bundle(self, folder, number, budget=budget, with_weights=with_weights, formats=formats)
 
     # Inside
 

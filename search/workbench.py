@@ -23,7 +23,7 @@ from search.executors import Executor, LocalExecutor
 from spaces import Architecture, Budget, InvalidInput, Problem, dense_cost, parse_space
 from spaces.methods import method_names
 
-__all__ = ["Workbench", "load", "open_data", "open_model", "require_device", "take_images"]
+__all__ = ["Workbench", "load", "open_data", "open_images", "open_model", "require_device", "take_images"]
 
 _DEFAULT_IMAGES = 1024
 _CACHE_SHARE = 4  # of the memory, at most a quarter
@@ -250,6 +250,11 @@ def open_data(settings: DataSettings, loaded: LoadedModel) -> AnySource:
     """Find the images that the settings name; for a segmenter those with masks."""
     if loaded.architecture.heads:
         return find_masks(settings.data, n_classes=loaded.architecture.n_classes, folders=settings.masks)
+    return open_images(settings, loaded)
+
+
+def open_images(settings: DataSettings, loaded: LoadedModel) -> ImageSource:
+    """Find the images that the settings name, for a classifier."""
     return find_images(
         settings.data,
         n_classes=loaded.architecture.n_classes,

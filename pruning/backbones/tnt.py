@@ -106,7 +106,7 @@ def _embed(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Words, (batch * n_patch, n_word, word_dim), and tokens, (batch, 1 + n_patch, dim).
     """
-    batch = len(images)
+    batch = images.shape[0]
     words = model.pixel_embed(images, model.pixel_pos)
     sentences = model.norm2_proj(model.proj(model.norm1_proj(words.reshape(batch, model.num_patches, -1))))
     tokens = torch.cat([model.cls_token.expand(batch, -1, -1), sentences], dim=1)
@@ -172,7 +172,7 @@ class PrunedBlock(StagedBlock, Block):  # type: ignore[misc]  # timm is untyped
         reduction = self.decide(stage, trace)
         if reduction is None:
             return words, trace.x
-        words = _words_following(reduction, words, len(trace.x))
+        words = _words_following(reduction, words, trace.x.shape[0])
         return words, reduction.reduce(trace.x, trace.passage.n_prefix)
 
     def _reduced_in_attention(
@@ -182,7 +182,7 @@ class PrunedBlock(StagedBlock, Block):  # type: ignore[misc]  # timm is untyped
         keep, n_prefix = self.decide_in_attention(stage, trace), trace.passage.n_prefix
         maps = cast(AttentionMaps, trace.maps)
         mixed = _mix(self.attn_out, rows_of(maps.weights, all_tokens(keep.positions, n_prefix)), maps.value)
-        return _words_following(keep, words, len(trace.x)), keep.reduce(trace.x, n_prefix), mixed
+        return _words_following(keep, words, trace.x.shape[0]), keep.reduce(trace.x, n_prefix), mixed
 
 
 def _words_following(reduction: Reduction, words: Tensor, batch: int) -> Tensor:

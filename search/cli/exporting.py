@@ -36,6 +36,12 @@ _LAYOUT_FILES = (".json", ".yaml", ".yml")
     show_default=True,
     help="Of a bundle: the model's, or none; they are then named by their digest.",
 )
+@click.option(
+    "--format",
+    "formats",
+    metavar="onnx,pt2",
+    help="Of a bundle: programs to export besides, for onnxruntime and torch.export; each is compared with the model.",
+)
 @click.option("--push-to-hub", metavar="ORG/NAME", help="Upload the bundle to this repository of the Hugging Face hub.")
 @db_option
 @json_option
@@ -50,18 +56,20 @@ def export(study: str, best: bool, trial: int | None, budget: str | None, as_jso
     Examples:
       prunefront export deit-3g --best --budget 2.5 --output best.json
       prunefront export deit-3g --trial 17 --output layout.yaml
-      prunefront export deit-3g --best --budget 3.0 --output best/
+      prunefront export deit-3g --best --budget 3.0 --output best/ --format onnx,pt2
     """
     if trial is not None and (best or budget):
         raise InvalidInput("--trial names one layout; leave out --best and --budget")
-    output, with_weights, hub = options["output"], options["weights"] == "model", options["push_to_hub"]
+    output, hub = options["output"], options["push_to_hub"]
     remembered = RememberedStudy.find(study, db=options["db"])
     if _is_file(output):
-        if not with_weights or hub:
-            raise InvalidInput(f"--weights and --push-to-hub are for a bundle, which is a folder, and not for {output}")
+        if options["weights"] == "none" or options["formats"] or hub:
+            raise InvalidInput(
+                f"--weights, --format and --push-to-hub are for a bundle, which is a folder, and not for {output}"
+            )
         chosen = remembered.export(output, trial, budget=budget)
     else:
-        chosen = _export_bundle(remembered, Path(output), trial, budget, with_weights, hub)
+        chosen = _export_bundle(remembered, Path(output), trial, budget, options)
     if as_json:
         print_json({"trial": chosen.number, "gflops": chosen.gflops, "output": output})
     else:
@@ -93,13 +101,20 @@ def export_optuna(study: str, url: str, db: str, as_json: bool) -> None:
 
 
 def _export_bundle(
-    study: RememberedStudy, folder: Path, trial: int | None, budget: str | None, with_weights: bool, hub: str | None
+    study: RememberedStudy, folder: Path, trial: int | None, budget: str | None, options: dict[str, Any]
 ) -> TrialRecord:
     from search.bundling import export_bundle, push_to_hub  # torch takes seconds to import
 
-    chosen = export_bundle(study, folder, trial, budget=budget, with_weights=with_weights)
-    if hub:
-        say(f"uploaded to {push_to_hub(folder, hub)}")
+    chosen = export_bundle(
+        study,
+        folder,
+        trial,
+        budget=budget,
+        with_weights=options["weights"] == "model",
+        formats=[name.strip() for name in (options["formats"] or "").split(",") if name.strip()],
+    )
+    if options["push_to_hub"]:
+        say(f"uploaded to {push_to_hub(folder, options['push_to_hub'])}")
     return chosen
 
 

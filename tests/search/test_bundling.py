@@ -10,9 +10,10 @@ import torch
 from click.testing import CliRunner
 
 import pruning
+from objectives.parity import ParityFailed
 from pruning import prune
 from pruning.models import load_model
-from search import Study
+from search import Study, bundling
 from search.bundling import export_bundle, push_to_hub
 from search.cli.main import cli
 from search.config import Execution
@@ -87,6 +88,8 @@ def test_the_verb_leaves_the_weights_out(url, model, tmp_path):
         (["--output", "best.txt"], "end a folder's name with /"),
         (["--output", "best.json", "--weights", "none"], "are for a bundle, which is a folder"),
         (["--output", "best.json", "--push-to-hub", "a/b"], "are for a bundle, which is a folder"),
+        (["--output", "best.json", "--format", "onnx"], "are for a bundle, which is a folder"),
+        (["--output", "best/", "--format", "tflite"], "the formats are onnx, pt2, got 'tflite'"),
         (["--output", "nowhere/best/"], "its folder does not exist"),
     ],
 )
@@ -145,3 +148,23 @@ def test_only_bundles_are_uploaded_and_a_hub_out_of_reach_is_one_line(study, tmp
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(PrunefrontError, match=r"cannot upload .*best to org/name: \S.*"):
         push_to_hub(tmp_path / "best", "org/name")
+
+
+def test_exported_programs_lie_in_the_bundle_with_how_well_they_agree(url, tmp_path):
+    code, _, err = run("export", "small", "--output", tmp_path / "best", "--format", "onnx, pt2", "--db", url)
+    assert code == 0, err
+    exports = json.loads((tmp_path / "best" / "pruning.json").read_text())["exports"]
+    assert {name: parity["file"] for name, parity in exports.items()} == {"onnx": "model.onnx", "pt2": "model.pt2"}
+    for parity in exports.values():
+        assert (parity["n_images"], parity["batch_sizes"], parity["agreement_pct"]) == (90, [1, 3], 100)
+        assert parity["max_difference"] < 1e-4
+        assert (tmp_path / "best" / parity["file"]).is_file()
+    assert "| `model.onnx` | 90, 1 and 3 |" in (tmp_path / "best" / "README.md").read_text()
+
+
+def test_a_program_that_says_something_else_is_an_error_and_leaves_nothing(study, tmp_path, monkeypatch):
+    right = bundling.onnxruntime_session
+    monkeypatch.setattr(bundling, "onnxruntime_session", lambda path: lambda images: right(path)(images.flip(2)))
+    with pytest.raises(ParityFailed, match="gives another class for"):
+        export_bundle(study, tmp_path / "best", formats=["onnx"])
+    assert list(tmp_path.iterdir()) == []
