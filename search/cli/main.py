@@ -28,6 +28,7 @@ _VERBS = {
     "export-optuna": "search.cli.exporting",
     "evaluate": "search.cli.evaluating",
     "finetune-heads": "search.cli.finetuning",
+    "bench": "search.cli.bench",
     "flops": "search.cli.counting",
     "serve": "search.cli.serving",
     "runner": "search.cli.serving",
