@@ -6,7 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 DEMO := build/demo
 BENCH := build/bench
 
-.PHONY: demo test check bench chaos clean
+.PHONY: demo test check bench chaos docs clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "prunefront needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -32,6 +32,10 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What is generated of docs/: the command line, and what is called from Python.
+docs: $(VENV)/.installed
+	$(BIN)/python -m docs.reference
 
 # Ratios from interleaved runs, each a table with JSON beside it; some fifty minutes on two cores. paper_scale.py wants a GPU.
 bench: $(VENV)/.installed

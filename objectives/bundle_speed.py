@@ -54,7 +54,10 @@ def time_bundle(
     seconds: float = 2.0,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[BundleSpeed]:
-    """Time a bundle's model, dense and pruned, on noise: no method's cost depends on what an image shows.
+    """Time a bundle's model, dense and pruned, on noise.
+
+    Where the image decides how many tokens stay (ATS), images of one's own may take longer or less, and the GFLOPs
+    given are the most that one can cost.
 
     Args:
         bundle: the model and its layout.
