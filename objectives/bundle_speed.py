@@ -35,7 +35,7 @@ class BundleSpeed:
     Attributes:
         who: ``dense`` or ``pruned``.
         runtime: that ran it.
-        gflops: what it counts, of one image.
+        gflops: what it counts, of one image; where the image decides, the study's mean, or without it the most.
         latencies: for each batch size.
     """
 
@@ -56,8 +56,7 @@ def time_bundle(
 ) -> list[BundleSpeed]:
     """Time a bundle's model, dense and pruned, on noise.
 
-    Where the image decides how many tokens stay (ATS), images of one's own may take longer or less, and the GFLOPs
-    given are the most that one can cost.
+    Where the image decides how many tokens stay (ATS, DToP), images of one's own may take longer or less.
 
     Args:
         bundle: the model and its layout.
@@ -94,10 +93,16 @@ def time_bundle(
         if not runs:
             raise PrunefrontError(f"none of {', '.join(runtimes)} can run {bundle.folder} here")
         timed = [time_in_turn(runs, largest[:size], seconds=seconds) for size in batch_sizes]
-    gflops = {"dense": dense_cost(architecture).gflops, "pruned": bundle.layout.cost(architecture).gflops}
+    gflops = {"dense": dense_cost(architecture).gflops, "pruned": _gflops(bundle)}
     return [
         BundleSpeed(who, runtime, gflops[who], tuple(times[who, runtime] for times in timed)) for who, runtime in runs
     ]
+
+
+def _gflops(bundle: Bundle) -> float:
+    if bundle.layout.cost_is_measured and "gflops" in bundle.document:
+        return float(bundle.document["gflops"])
+    return bundle.layout.cost(bundle.dense.architecture).gflops
 
 
 def machine(device: str) -> str:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pruning.apply import prune
 from pruning.card import model_card
 from pruning.exporting import EXPORT_FILES
-from pruning.models import LoadedModel, load_model, require_classifier
+from pruning.models import LoadedModel, load_model
 from pruning.shapes_vit import BUNDLED_MODELS, IN_TIMM
 from spaces import InvalidInput, PrunefrontError, PruningConfig, layout_document, parse_layout, read_layout
 from spaces.methods import read_document
@@ -54,7 +54,8 @@ class LoadedBundle(NamedTuple):
 
     Attributes:
         model: pruned, in evaluation mode, on the CPU.
-        transform: turns a PIL image into the (channel, height, width) that the model takes.
+        transform: turns a PIL image into the (channel, height, width) that the model takes; for a segmenter the whole
+            image, whatever its ratio of sides.
     """
 
     model: nn.Module
@@ -137,12 +138,11 @@ def write_bundle(folder: Path, loaded: LoadedModel, document: Mapping[str, Any],
 
     Raises:
         InvalidInput: the document is no layout, or its layout does not fit the model.
-        UnsupportedModel: the model is a segmenter.
+        UnsupportedModel: the layout's method is not for such a model.
         PrunefrontError: a file cannot be written.
     """
-    require_classifier(loaded)
     layout = parse_layout(document)
-    layout.stages(loaded.architecture)
+    layout.cost(loaded.architecture)  # refuses what does not fit
     block = {
         "format": BUNDLE_FORMAT,
         "version": BUNDLE_VERSION,

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from spaces import parse_layout
+
 __all__ = ["model_card"]
 
-_LABELS = {"top1_pct": "top-1 (%)", "agreement_pct": "agreement with the dense model (%)"}
+_LABELS = {
+    "top1_pct": "top-1 (%)",
+    "agreement_pct": "agreement with the dense model (%)",
+    "miou_pct": "mIoU (%)",
+    "pixel_accuracy_pct": "pixel accuracy (%)",
+}
 _IMAGES = {"confirmed": "unseen by the search", "searched": "searched on"}
 _FILES = {
     "onnx": "`model.onnx`: the pruned model for onnxruntime, with the layout and the preprocessing in its metadata.",
@@ -34,7 +41,8 @@ def model_card(document: Mapping[str, Any], *, with_weights: bool = True) -> str
 
 def _head(document: Mapping[str, Any]) -> str:
     model, layout = document.get("model", {}), document["layout"]
-    lines = ["---", "library_name: timm", "tags:", "- image-classification", "- token-pruning", "---", ""]
+    task = "image-segmentation" if _segments(document) else "image-classification"
+    lines = ["---", "library_name: timm", "tags:", f"- {task}", "- token-pruning", "---", ""]
     lines += [f"# {model.get('name', 'A vision transformer')}, pruned by {layout['method']}", ""]
     cost = ""
     if "gflops" in document and "dense_gflops" in document:
@@ -78,7 +86,10 @@ def _use(document: Mapping[str, Any], *, with_weights: bool) -> str:
     digest = document.get("model", {}).get("weights_digest")
     weights = "" if with_weights else ', checkpoint="weights.safetensors"'
     lines = ["```python", "import pruning", "", f'model, transform = pruning.load("."{weights})']
-    lines += ["logits = model(transform(image).unsqueeze(0))", "```", ""]
+    found = "scores" if _segments(document) else "logits"
+    lines += [f"{found} = model(transform(image).unsqueeze(0))", "```", ""]
+    if _segments(document):
+        lines += ["The scores are (1, class, height, width), at the size of the model's input.", ""]
     lines.append("`import pruning` needs prunefront's code, torch and timm, and neither Ray nor a database.")
     if with_weights:
         lines.append('The dense model, with timm: `timm.create_model("local-dir:.", pretrained=True)`.')
@@ -109,3 +120,7 @@ def _origin(document: Mapping[str, Any]) -> str:
         f"Found by prunefront, study `{study['name']}`, trial {study['trial']}, sampler {study['sampler']}, seed "
         f"{study['seed']}, with {versions}. Everything above is in `pruning.json` too."
     )
+
+
+def _segments(document: Mapping[str, Any]) -> bool:
+    return parse_layout(document).predicts_every_patch

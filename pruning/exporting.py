@@ -18,8 +18,9 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from pruning.apply import pruned
-from pruning.models import LoadedModel, require_classifier
-from spaces import InvalidInput, PrunefrontError, PruningConfig, layout_document
+from pruning.models import LoadedModel
+from pruning.segmentation.segmenter import Segmenter
+from spaces import InvalidInput, PrunefrontError, PruningConfig, UnsupportedModel, layout_document
 
 __all__ = ["EXPORT_FILES", "METADATA_KEY", "metadata", "require_formats", "require_traceable", "trace", "write_program"]
 
@@ -50,7 +51,12 @@ def require_traceable(loaded: LoadedModel, layout: PruningConfig | None) -> None
         InvalidInput: the image decides how many tokens stay.
         UnsupportedModel: the model is a segmenter.
     """
-    require_classifier(loaded)
+    if isinstance(loaded.model, Segmenter):
+        raise UnsupportedModel(
+            f"{loaded.name} is a segmenter, and cannot be exported: the tokens of all images lie in one row, whose "
+            f"length the images decide, and a program's shapes are fixed but for the batch; export the bundle without "
+            f"--format, and run it in torch by pruning.load"
+        )
     if layout is not None and layout.cost_is_measured:
         raise InvalidInput(
             f"{layout.method} cannot be exported: the image decides how many tokens stay, and a program's shapes are "

@@ -19,11 +19,10 @@ from pruning.backbones.families import FAMILIES, family_of
 from pruning.checkpoints import load_weights, read_checkpoint
 from pruning.preprocessing import Preprocessing
 from pruning.segmentation import published
-from pruning.segmentation.segmenter import Segmenter
 from pruning.shapes_vit import BUNDLED_MODELS as BUNDLED_CLASSIFIERS
-from spaces import Architecture, InvalidInput, UnsupportedModel
+from spaces import Architecture, InvalidInput
 
-__all__ = ["LoadedModel", "load_model", "model_names", "read_model", "require_classifier", "weights_digest"]
+__all__ = ["LoadedModel", "load_model", "model_names", "read_model", "weights_digest"]
 
 _N_LISTED = 4
 BUNDLED_MODELS = (*BUNDLED_CLASSIFIERS, *published.BUNDLED_MODELS)
@@ -133,19 +132,6 @@ def read_model(name: str) -> tuple[str, Architecture]:
     with torch.device("meta"):
         model = _created(name, {})
     return family_of(model, name).name, read_architecture(model, name)
-
-
-def require_classifier(loaded: LoadedModel) -> None:
-    """Refuse to put a segmenter into files that are for classifiers.
-
-    Raises:
-        UnsupportedModel: the model is a segmenter.
-    """
-    if isinstance(loaded.model, Segmenter):
-        raise UnsupportedModel(
-            f"{loaded.name} is a segmenter, and bundles and exported programs are for classifiers, which take an image "
-            f"whole and say one class of it: export the layout alone to a .json file, for pruning.prune(model, file)"
-        )
 
 
 def _created(name: str, arguments: Mapping[str, Any], *, pretrained: bool = False) -> Any:

@@ -58,7 +58,7 @@ def export_bundle(
     Raises:
         InvalidInput: there is no such trial, it was stopped, the folder holds something else, a format is not there, or
             the layout cannot be exported in it.
-        UnsupportedModel: the model is a segmenter.
+        UnsupportedModel: a program is asked for, and the model is a segmenter.
         ParityFailed: an exported program says something else than the model.
         PrunefrontError: the model's weights have changed since the study, or the folder cannot be written.
     """
@@ -70,6 +70,7 @@ def export_bundle(
     _require_replaceable(folder)
     layout = parse_layout(trial.config)
     settings = SearchSettings.parse(study.record.spec["settings"])
+    _require_whole_images(settings.data)
     loaded = open_model(settings.model)
     _require_same_weights(study.record, loaded)
     images = None
@@ -113,6 +114,14 @@ def _export_programs(
             parity = check_parity(eager(loaded.model), run, images)
         outcomes[name] = {"file": path.name, **asdict(parity)}
     return outcomes
+
+
+def _require_whole_images(settings: DataSettings) -> None:
+    if settings.stride is not None:
+        raise InvalidInput(
+            "the study cut its images into windows (--stride), and a bundle's model takes an image whole, with which "
+            "its numbers would not be those measured: export the layout alone to a .json file"
+        )
 
 
 def _require_same_weights(record: StudyRecord, loaded: LoadedModel) -> None:

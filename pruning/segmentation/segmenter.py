@@ -36,6 +36,7 @@ class Segmenter(nn.Module):
         encoder: timm's ``VisionTransformer`` without pooling and classifier.
         heads: by the number of blocks executed before each.
         num_classes: of every head.
+        num_features: width of a token, as timm's models say it.
         early_exit: runs in the place of blocks and last head; ``pruned`` sets it.
     """
 
@@ -76,6 +77,7 @@ class Segmenter(nn.Module):
             num_classes=0, global_pool="", class_token=class_token, final_norm=final_norm, **encoder
         )
         depth, dim = len(self.encoder.blocks), self.encoder.embed_dim
+        self.num_features = dim
         places = list(after)
         if not places or places != sorted(set(places)) or places[0] < 1 or places[-1] != depth:
             raise InvalidInput(

@@ -34,6 +34,16 @@ def test_dense_and_pruned_are_timed_in_each_runtime_with_what_they_count(folder)
         assert all(latency.median_ms > 0 and latency.n_runs >= 7 for latency in speed.latencies)
 
 
+def test_a_cost_that_images_decide_is_the_studys_mean_and_torch_alone_runs_a_segmenter(tmp_path):
+    dtop = parse_layout({"method": "dtop", "after": [4]})
+    write_bundle(tmp_path, load_model("shapes_seg_small"), layout_document(dtop, gflops=0.125))
+    said = []
+    speeds = time_bundle(open_bundle(tmp_path), batch_sizes=(1,), seconds=0, say=said.append)
+    assert [(speed.who, speed.runtime) for speed in speeds] == [("dense", "torch"), ("pruned", "torch")]
+    assert speeds[1].gflops == 0.125
+    assert [line.partition(":")[0] for line in said] == ["compile is left out", "onnxruntime is left out"]
+
+
 def test_timing_leaves_the_bundles_model_dense(folder):
     bundle, images = open_bundle(folder), torch.randn(2, 3, 32, 32)
     before = bundle.dense.model(images)

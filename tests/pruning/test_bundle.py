@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 
 import pruning
-from pruning import prune
+from objectives.masks import find_masks
+from objectives.scenes import prepare_scenes
+from pruning import prune, pruned
 from pruning.bundle import is_bundle, open_bundle, write_bundle
 from pruning.models import load_model
 from spaces import InvalidInput, UnsupportedModel, layout_document, parse_layout
@@ -176,10 +178,31 @@ def test_a_layout_that_does_not_fit_is_not_written(tmp_path):
         write_bundle(tmp_path, loaded, deep)
 
 
-def test_segmenters_are_refused_by_name(tmp_path):
-    dtop = layout_document(parse_layout({"method": "dtop", "after": [6]}))
-    with pytest.raises(UnsupportedModel, match=r"shapes_seg_small is a segmenter.*export the layout alone to a \.json"):
-        write_bundle(tmp_path, load_model("shapes_seg_small"), dtop)
+def test_a_segmenter_comes_back_with_dtop_and_the_images_that_it_was_measured_on(tmp_path):
+    loaded = load_model("shapes_seg_small")
+    layout = parse_layout({"method": "dtop", "after": [4, 8], "p0": 0.9})
+    (tmp_path / "best").mkdir()
+    write_bundle(tmp_path / "best", loaded, layout_document(layout))
+    model, transform = pruning.load(tmp_path / "best")
+    source = find_masks("shapes", n_classes=11)
+    scenes, _ = prepare_scenes(source, source.images, 3, loaded.preprocessing)
+    images = []
+    for image in source.images[:3]:
+        with source.open(image) as opened:
+            images.append(transform(opened.convert("RGB")))
+    assert torch.equal(torch.stack(images), loaded.preprocessing.normalise(torch.from_numpy(scenes.pixels)))
+    with pruned(loaded.model, layout) as at_work:
+        expected = loaded.model(torch.stack(images))
+        assert (at_work.early_exit.exits.n_kept < 144).any()
+    assert torch.equal(model(torch.stack(images)), expected)
+    dense = timm.create_model(f"local-dir:{tmp_path / 'best'}", pretrained=True).eval()
+    assert torch.equal(dense(torch.stack(images)), loaded.model(torch.stack(images)))
+
+
+def test_a_layout_for_other_models_is_not_written(tmp_path):
+    document = layout_document(parse_layout({"method": "random_drop", "after": [4], "keep_rate": [0.5]}))
+    with pytest.raises(UnsupportedModel, match=r"random_drop cannot prune shapes_seg_small"):
+        write_bundle(tmp_path, load_model("shapes_seg_small"), document)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -46,6 +46,15 @@ def test_the_card_of_a_layout_alone_names_the_weights_that_fit():
     assert "d" * 16 in card
 
 
+def test_the_card_of_a_segmenter_says_miou_and_what_comes_out():
+    layout = parse_layout({"method": "dtop", "after": [4]})
+    measured = {"confirmed": MEASURED | {"miou_pct": 81.04, "miou_pct_interval": [79.6, 82.5]}}
+    card = model_card(layout_document(layout, measured=measured))
+    assert "- image-segmentation" in card
+    assert "| pruned | mIoU (%) | 81.0 [79.6, 82.5] |" in card
+    assert "(1, class, height, width)" in card
+
+
 def test_a_bare_layout_has_a_card_too():
     card = model_card(layout_document(LAYOUT))
     assert "pruned by random_drop" in card

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import pruning
 from objectives.confusion import Confusions
 from search import Execution, Study
 from search.config import SearchSettings
@@ -154,3 +155,24 @@ def test_evaluate_compares_a_layout_with_the_dense_model(searched):
     found = json.loads(out)
     assert found["difference"]["n_images"] == 24
     assert found["layout"]["miou_pct_interval"][0] <= found["layout"]["miou_pct"]
+
+
+def test_a_trial_is_exported_as_a_bundle_with_its_miou(searched, tmp_path):
+    folder, _, _ = searched
+    code, _, err = run(
+        "export", "segments", "--best", "--output", f"{tmp_path}/best/", "--db", f"sqlite:///{folder}/test.db"
+    )
+    assert code == 0, err
+    model, transform = pruning.load(tmp_path / "best")
+    image = Image.effect_noise((120, 100), 80).convert("RGB")
+    assert model(transform(image).unsqueeze(0)).shape == (1, 11, 96, 96)
+    assert "| pruned | mIoU (%) |" in (tmp_path / "best" / "README.md").read_text()
+
+
+def test_what_was_measured_in_windows_is_exported_as_a_layout_alone(tmp_path):
+    options = ["--stride", "48", "--images", "4", "--confirm-images", "0", "--trials", "2"]
+    code, _, err = run(*searching(tmp_path, *options))
+    assert code == 0, err
+    code, _, err = run("export", "segments", "--output", f"{tmp_path}/best/", "--db", f"sqlite:///{tmp_path}/test.db")
+    assert (code, "the study cut its images into windows" in err) == (2, True), err
+    assert not (tmp_path / "best").exists()
