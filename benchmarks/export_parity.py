@@ -2,8 +2,8 @@
 
     python -m benchmarks.export_parity --output build/bench/export_parity.json
 
-The bundled model, 100 images in batches of 1 and 3. Printed are the greatest and the median difference of a logit, and
-the share of images with the same class.
+The bundled model, 100 images in batches of 1 and 3; of ATS, whose programs take one image at a time, of 1. Printed are
+the greatest and the median difference of a logit, and the share of images with the same class.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tabulate import tabulate
 from benchmarks.results import write_results
 from objectives.datasets import find_images
 from objectives.images import prepare, stratified_order
-from objectives.parity import USUAL_IMAGES, check_parity
+from objectives.parity import BATCH_SIZES, USUAL_IMAGES, check_parity
 from objectives.runtimes import eager, exported, onnxruntime_session
 from pruning import pruned
-from pruning.exporting import EXPORT_FILES, metadata, trace, write_program
+from pruning.exporting import EXPORT_FILES, metadata, takes_batches, trace, write_program
 from pruning.models import load_model
 from spaces import parse_layout
 
@@ -36,6 +36,7 @@ LAYOUTS = {
     "tome": {"r": 8},
     "bat": _INSIDE | {"c_num": 5, "p": 5},
     "random_drop": _AFTER,
+    "ats": {"in_attention": [4, 7, 10], "k_ratio": 0.7},
 }
 
 
@@ -56,7 +57,7 @@ def main() -> None:
     rows = []
     for method, settings in LAYOUTS.items():
         layout = parse_layout({"method": method, **settings})
-        program = trace(loaded, layout)
+        program, batch_sizes = trace(loaded, layout), BATCH_SIZES if takes_batches(layout) else (1,)
         for name, file in EXPORT_FILES.items():
             with tempfile.TemporaryDirectory() as folder:
                 path, started = Path(folder) / file, time.perf_counter()
@@ -64,7 +65,7 @@ def main() -> None:
                 seconds = time.perf_counter() - started
                 run = onnxruntime_session(path) if name == "onnx" else exported(path)
                 with pruned(loaded.model, layout):
-                    parity = check_parity(eager(loaded.model), run, images)
+                    parity = check_parity(eager(loaded.model), run, images, batch_sizes)
             rows.append({"method": method, "format": name, "written_s": seconds, **asdict(parity)})
     table = [
         [row["method"], row["format"], *(f"{row[name]:.1e}" for name in _DIFFERENCES), f"{row['agreement_pct']:.1f}"]

@@ -18,7 +18,7 @@ from objectives.latency import Latency, time_in_turn
 from objectives.runtimes import Run, compiled, eager, onnxruntime_session
 from pruning import prune
 from pruning.bundle import Bundle
-from pruning.exporting import EXPORT_FILES, require_formats, trace, write_program
+from pruning.exporting import EXPORT_FILES, require_formats, takes_batches, trace, write_program
 from spaces import InvalidInput, PrunefrontError, PruningConfig, dense_cost
 
 __all__ = ["RUNTIMES", "BundleSpeed", "Runtime", "machine", "time_bundle"]
@@ -82,6 +82,7 @@ def time_bundle(
         runs: dict[tuple[_Who, Runtime], Run] = {}
         for runtime in dict.fromkeys(runtimes):
             try:
+                _require_batches(bundle.layout, runtime, batch_sizes)
                 both = kept.enter_context(_both(bundle, runtime, device))
                 for run in both.values():
                     for size in batch_sizes:  # what cannot run or compile here says so before anything is timed
@@ -97,6 +98,11 @@ def time_bundle(
     return [
         BundleSpeed(who, runtime, gflops[who], tuple(times[who, runtime] for times in timed)) for who, runtime in runs
     ]
+
+
+def _require_batches(layout: PruningConfig, runtime: Runtime, batch_sizes: Sequence[int]) -> None:
+    if runtime != "torch" and max(batch_sizes) > 1 and not takes_batches(layout):
+        raise PrunefrontError(f"a program of {layout.method} takes one image at a time: --batch-sizes 1")
 
 
 def _gflops(bundle: Bundle) -> float:

@@ -69,7 +69,8 @@ def sampled(scores: Tensor, n_levels: int, is_real: Tensor | None = None) -> Ten
     lowest = cdf.where(cdf > 0, 1.0).amin(dim=1, keepdim=True)
     steps = torch.linspace(0, 1, n_levels, dtype=cdf.dtype, device=cdf.device)
     levels = lowest + (1 - lowest) * steps
-    above = torch.searchsorted(cdf, levels).clamp(max=cdf.shape[1] - 1)
+    # As searchsorted does it, which ONNX does not have.
+    above = (cdf[:, None] < levels[..., None]).sum(dim=2).clamp(max=cdf.shape[1] - 1)
     below = (above - 1).clamp(min=0)
     below_is_nearer = levels - cdf.gather(1, below) <= cdf.gather(1, above) - levels
     nearest = below.where(below_is_nearer & real.gather(1, below), above)

@@ -22,7 +22,16 @@ from pruning.models import LoadedModel
 from pruning.segmentation.segmenter import Segmenter
 from spaces import InvalidInput, PrunefrontError, PruningConfig, UnsupportedModel, layout_document
 
-__all__ = ["EXPORT_FILES", "METADATA_KEY", "metadata", "require_formats", "require_traceable", "trace", "write_program"]
+__all__ = [
+    "EXPORT_FILES",
+    "METADATA_KEY",
+    "metadata",
+    "require_formats",
+    "require_traceable",
+    "takes_batches",
+    "trace",
+    "write_program",
+]
 
 EXPORT_FILES: Mapping[str, str] = {"onnx": "model.onnx", "pt2": "model.pt2"}
 METADATA_KEY = "prunefront"
@@ -44,50 +53,48 @@ def require_formats(formats: tuple[str, ...]) -> None:
             raise InvalidInput(f"format {name} needs {', '.join(missing)}: pip install 'prunefront[export]'")
 
 
-def require_traceable(loaded: LoadedModel, layout: PruningConfig | None) -> None:
+def require_traceable(loaded: LoadedModel) -> None:
     """Refuse what ``trace`` cannot turn into a graph.
 
     Raises:
-        InvalidInput: the image decides how many tokens stay.
         UnsupportedModel: the model is a segmenter.
     """
     if isinstance(loaded.model, Segmenter):
         raise UnsupportedModel(
-            f"{loaded.name} is a segmenter, and cannot be exported: the tokens of all images lie in one row, whose "
-            f"length the images decide, and a program's shapes are fixed but for the batch; export the bundle without "
-            f"--format, and run it in torch by pruning.load"
+            f"{loaded.name} is a segmenter, and cannot be exported: which blocks and heads still have tokens is "
+            f"decided image by image, and a program has no such choice; export the bundle without --format, and run "
+            f"it in torch by pruning.load"
         )
-    if layout is not None and layout.cost_is_measured:
-        raise InvalidInput(
-            f"{layout.method} cannot be exported: the image decides how many tokens stay, and a program's shapes are "
-            f"fixed but for the batch; export the bundle without --format, or a layout of another method"
-        )
+
+
+def takes_batches(layout: PruningConfig | None) -> bool:
+    """Say whether a program takes images together; where each decides how many tokens stay, it takes one at a time."""
+    return layout is None or not layout.cost_is_measured
 
 
 def trace(loaded: LoadedModel, layout: PruningConfig | None) -> ExportedProgram:
-    """Turn a model, pruned or dense, into one graph of tensor operations, for batches of any size.
+    """Turn a model, pruned or dense, into one graph of tensor operations, for batches of any size or of one image.
 
     Args:
         loaded: the dense model; is left as it is.
         layout: what prunes it; ``None`` for nothing.
 
     Returns:
-        A program of (batch, channel, height, width) float32 images, which gives (batch, n_classes) logits.
+        A program of (batch, channel, height, width) float32 images, which gives (batch, n_classes) logits; see
+        ``takes_batches``.
 
     Raises:
-        InvalidInput: the image decides how many tokens stay.
         UnsupportedModel: the model is a segmenter.
         PrunefrontError: torch cannot follow the model.
     """
-    require_traceable(loaded, layout)
+    require_traceable(loaded)
     height, width = loaded.architecture.image_size
     # Two images: of a batch of one torch would take the size for a constant.
-    example = torch.zeros(2, loaded.architecture.in_channels, height, width)
+    example = torch.zeros(2 if takes_batches(layout) else 1, loaded.architecture.in_channels, height, width)
+    sizes = ({0: Dim("batch", min=1)},) if takes_batches(layout) else None
     with _pruned(loaded, layout), torch.no_grad(), _quiet():
         try:
-            return torch.export.export(
-                loaded.model, (example,), dynamic_shapes=({0: Dim("batch", min=1)},), strict=False
-            )
+            return torch.export.export(loaded.model, (example,), dynamic_shapes=sizes, strict=False)
         except Exception as error:  # torch raises whatever its tracing stumbles over
             raise PrunefrontError(f"torch.export cannot follow {loaded.name}: {_first_line(error)}") from None
 
@@ -133,7 +140,9 @@ def _write_onnx(program: ExportedProgram, path: Path, about: Mapping[str, str]) 
         program, input_names=["images"], output_names=["logits"], dynamo=True, verbose=False
     )
     graph = written.model.graph
-    written.rename_axes({graph.inputs[0].shape[0]: "batch"})
+    n_images = graph.inputs[0].shape[0]
+    if not isinstance(n_images, int):
+        written.rename_axes({n_images: "batch"})
     written.model.metadata_props.update(about)
     n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     written.save(path, external_data=n_bytes > _MOST_IN_ONE_FILE)

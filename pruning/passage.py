@@ -39,7 +39,7 @@ class Passage:
         self.weighs_keys = self.weighs_keys or counts_sizes
         if self.sizes is None and isinstance(reduction, Merge):
             self.sizes = torch.ones_like(reduction.shares)
-        elif self.sizes is None and isinstance(reduction, KeepSome) and not reduction.is_real.all():
+        elif self.sizes is None and isinstance(reduction, KeepSome) and reduction.has_filling:
             self.sizes = torch.ones(reduction.counts.shape[0], reduction.n_in, device=reduction.counts.device)
         if self.sizes is not None:
             self.sizes = reduction.sum_up(self.sizes)

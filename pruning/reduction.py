@@ -88,6 +88,8 @@ class KeepSome(Keep):
                 [1, 0]]), tensor([2, 1]))
         """
         n_in, counts = stays.shape[1], stays.sum(dim=1)
+        if len(stays) == 1:
+            return cls(_marked(stays[0])[None], n_in, counts)
         order = torch.arange(n_in, device=stays.device).where(stays, n_in).sort(dim=1).values
         positions = order[:, : int(counts.max())]
         return cls(positions.where(positions < n_in, 0), n_in, counts)
@@ -96,6 +98,11 @@ class KeepSome(Keep):
     def is_real(self) -> Tensor:
         """Say of each place whether a patch is there that stays: (batch, n_out)."""
         return torch.arange(self.n_out, device=self.counts.device) < self.counts[:, None]
+
+    @property
+    def has_filling(self) -> bool:
+        """Whether some row is filled up; that of a single image never is."""
+        return len(self.counts) > 1 and not bool(self.is_real.all())
 
     def sum_up(self, counts: Tensor) -> Tensor:
         """Give the counts of those that stay, and 0 for what fills rows: (batch, n_out)."""
@@ -171,3 +178,16 @@ class Merge:
     def owners(self) -> Tensor:
         """Say which token each goes into: (batch, n_in), -1 for none."""
         return torch.where(self.into == self.n_out, -1, self.into)
+
+
+def _marked(stays: Tensor) -> Tensor:
+    """Give the positions of what is marked in (n_in,) booleans, ascending, without reading how many there are.
+
+    So that one image's way can be written as a graph of tensor operations, which ``torch.export`` must be told the
+    bounds of.
+    """
+    positions = stays.nonzero()[:, 0]
+    n_out = positions.shape[0]  # len() would read it
+    torch._check(n_out >= 1)
+    torch._check(n_out <= stays.shape[0])
+    return positions

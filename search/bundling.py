@@ -15,11 +15,19 @@ from huggingface_hub import HfApi
 from torch import Tensor
 
 from objectives.images import prepare, stratified_order
-from objectives.parity import USUAL_IMAGES, check_parity
+from objectives.parity import BATCH_SIZES, USUAL_IMAGES, check_parity
 from objectives.runtimes import eager, exported, onnxruntime_session
 from pruning import pruned
 from pruning.bundle import FILES, is_bundle, write_bundle
-from pruning.exporting import EXPORT_FILES, metadata, require_formats, require_traceable, trace, write_program
+from pruning.exporting import (
+    EXPORT_FILES,
+    metadata,
+    require_formats,
+    require_traceable,
+    takes_batches,
+    trace,
+    write_program,
+)
 from pruning.models import LoadedModel
 from search.config import DataSettings, SearchSettings
 from search.workbench import open_images, open_model
@@ -56,8 +64,7 @@ def export_bundle(
         The trial.
 
     Raises:
-        InvalidInput: there is no such trial, it was stopped, the folder holds something else, a format is not there, or
-            the layout cannot be exported in it.
+        InvalidInput: there is no such trial, it was stopped, the folder holds something else, or a format is not there.
         UnsupportedModel: a program is asked for, and the model is a segmenter.
         ParityFailed: an exported program says something else than the model.
         PrunefrontError: the model's weights have changed since the study, or the folder cannot be written.
@@ -75,7 +82,7 @@ def export_bundle(
     _require_same_weights(study.record, loaded)
     images = None
     if formats:
-        require_traceable(loaded, layout)  # before images are decoded in vain
+        require_traceable(loaded)  # before images are decoded in vain
         images = _parity_images(settings.data, loaded)
     with _written_whole(folder) as place:
         if images is not None:
@@ -105,13 +112,14 @@ def _export_programs(
     """Write each format, and give what running its file has shown."""
     program = trace(loaded, layout)
     about = metadata(loaded, layout)
+    batch_sizes = BATCH_SIZES if takes_batches(layout) else (1,)
     outcomes = {}
     for name in formats:
         path = place / EXPORT_FILES[name]
         write_program(name, program, path, about)
         run = onnxruntime_session(path) if name == "onnx" else exported(path)
         with pruned(loaded.model, layout):
-            parity = check_parity(eager(loaded.model), run, images)
+            parity = check_parity(eager(loaded.model), run, images, batch_sizes)
         outcomes[name] = {"file": path.name, **asdict(parity)}
     return outcomes
 

@@ -44,6 +44,17 @@ def test_a_cost_that_images_decide_is_the_studys_mean_and_torch_alone_runs_a_seg
     assert [line.partition(":")[0] for line in said] == ["compile is left out", "onnxruntime is left out"]
 
 
+def test_programs_of_ats_are_timed_on_one_image_alone(folder, tmp_path):
+    ats = parse_layout({"method": "ats", "in_attention": [2, 3], "k": 9})
+    write_bundle(tmp_path, open_bundle(folder).dense, layout_document(ats))
+    said = []
+    bundle = open_bundle(tmp_path)
+    speeds = time_bundle(bundle, runtimes=["torch", "onnxruntime"], batch_sizes=(1, 2), seconds=0, say=said.append)
+    assert {speed.runtime for speed in speeds} == {"torch"}
+    assert said == ["onnxruntime is left out: a program of ats takes one image at a time: --batch-sizes 1"]
+    assert len(time_bundle(bundle, runtimes=["onnxruntime"], batch_sizes=(1,), seconds=0)) == 2
+
+
 def test_timing_leaves_the_bundles_model_dense(folder):
     bundle, images = open_bundle(folder), torch.randn(2, 3, 32, 32)
     before = bundle.dense.model(images)

@@ -109,10 +109,21 @@ def test_a_model_that_torch_cannot_follow_is_refused_in_one_line(monkeypatch):
         trace(model, None)
 
 
-def test_a_method_of_which_the_image_decides_how_many_tokens_stay_is_refused_by_name():
-    layout = parse_layout({"method": "ats", "in_attention": [2], "k": 9})
-    with pytest.raises(InvalidInput, match="ats cannot be exported: the image decides how many tokens stay"):
-        trace(loaded("ViT"), layout)
+@pytest.mark.parametrize("family", ["ViT", "MAE"])
+def test_where_the_image_decides_how_many_tokens_stay_a_program_takes_one_image_at_a_time(family, tmp_path):
+    model, layout = loaded(family), parse_layout({"method": "ats", "in_attention": [2, 3], "k": 9})
+    program, images = trace(model, layout), tiny_images(32)
+    for format_, path in (("pt2", tmp_path / "model.pt2"), ("onnx", tmp_path / "model.onnx")):
+        write_program(format_, program, path, metadata(model, layout))
+        run = onnxruntime_session(path) if format_ == "onnx" else exported(path)
+        with pruned(model.model, layout) as at_work:
+            model.model(images)
+            assert len(set(at_work.n_kept[3].tolist())) > 3  # so that no number of tokens can have become a constant
+            parity = check_parity(eager(model.model), run, images, batch_sizes=(1,))
+        assert (parity.within_pct, parity.agreement_pct) == (100, 100)
+        assert parity.max_difference < 1e-4
+        with pytest.raises(Exception, match=r"(?i)shape|dimension|size"):
+            run(images[:2])
 
 
 @pytest.mark.parametrize("layout", [None, {"method": "dtop", "after": [6]}])
