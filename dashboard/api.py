@@ -113,13 +113,19 @@ def _add_trials(api: Blueprint, desk: Desk) -> None:
         comparison, kind = desk.study(name).compare(number, which if which == DENSE else int(which), other=other)
         return jsonify(asdict(comparison) | {"images": kind.value})
 
-    @api.get("/studies/<name>/trials/<int:number>/pictures")
-    def pictures(name: str, number: int) -> Response:
-        desk.study(name).trial(number)
-        job = desk.pictures(name, number)
-        if job is None:
-            raise NotThere(f"nobody asked for pictures of trial {number} yet: POST here to do so")
-        return jsonify(job_as_json(job))
+    def newest_job(kind: JobKind, what: str) -> None:
+        def view(name: str, number: int) -> Response:
+            desk.study(name).trial(number)
+            job = desk.job_of_trial(name, number, kind)
+            if job is None:
+                raise NotThere(f"nobody asked for {what} of trial {number} yet: POST here to do so")
+            return jsonify(job_as_json(job))
+
+        route = f"/studies/<name>/trials/<int:number>/{kind.value}"
+        api.add_url_rule(route, view_func=view, endpoint=kind.value)
+
+    newest_job(JobKind.PICTURES, "pictures")
+    newest_job(JobKind.BUNDLE, "a bundle")
 
 
 def _add_changes(api: Blueprint, desk: Desk) -> None:
@@ -135,10 +141,8 @@ def _add_changes(api: Blueprint, desk: Desk) -> None:
     change("/studies", desk.launch)
     change("/studies/<name>/resume", desk.resume)
     change("/studies/<name>/confirm", desk.confirm)
-    change(
-        "/studies/<name>/trials/<int:number>/pictures",
-        desk.ask_for_pictures,
-    )
+    change("/studies/<name>/trials/<int:number>/pictures", desk.ask_for_pictures)
+    change("/studies/<name>/trials/<int:number>/bundle", desk.ask_for_bundle)
     change("/jobs/<int:job_id>/cancel", lambda job_id, values: desk.cancel(job_id))
 
     @api.post("/budget")

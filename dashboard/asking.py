@@ -13,7 +13,7 @@ from spaces.domains import parse_setting
 from spaces.errors import describe_problems
 from spaces.methods import method_names
 
-__all__ = ["BudgetQuestion", "Confirming", "Launch", "ModelChoice", "Pictures", "Resuming", "SpaceChoice"]
+__all__ = ["BudgetQuestion", "Bundling", "Confirming", "Launch", "ModelChoice", "Pictures", "Resuming", "SpaceChoice"]
 
 _Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\w[\w.+-]*$")]
 _Text = Annotated[str, Field(min_length=1, max_length=500)]
@@ -171,3 +171,10 @@ class Pictures(_Request):
     """Show what becomes of a layout's tokens on some of the search images."""
 
     n_images: Annotated[int, Field(ge=1, le=32)] = 8
+
+
+class Bundling(_Request):
+    """Write a layout with its model; with programs for other runtimes, if any are named."""
+
+    weights: bool = True
+    formats: Annotated[list[Literal["onnx", "pt2"]], Field(max_length=2)] = []

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from dashboard.asking import BudgetQuestion, Confirming, Launch, Pictures, Resuming
+from dashboard.asking import BudgetQuestion, Bundling, Confirming, Launch, Pictures, Resuming
 from dashboard.roots import Roots
 from dashboard.snapshot import StudySnapshot
 from spaces import Architecture, Budget, InvalidInput, Problem, PrunefrontError, dense_cost, parse_space
@@ -58,9 +58,9 @@ class Desk:
         found, _ = self.store.jobs.page(study=study, kinds=wanted, limit=1)
         return found[0] if found else None
 
-    def pictures(self, study: str, number: int) -> JobRecord | None:
-        """Find the newest job that shows what becomes of the tokens of a trial."""
-        found, _ = self.store.jobs.page(study=study, kinds=[JobKind.PICTURES], limit=1000)
+    def job_of_trial(self, study: str, number: int, kind: JobKind) -> JobRecord | None:
+        """Find the newest job of a kind that is about one trial: its pictures, or its bundle."""
+        found, _ = self.store.jobs.page(study=study, kinds=[kind], limit=1000)
         return next((job for job in found if job.request["trial"] == number), None)
 
     # Asking
@@ -109,11 +109,29 @@ class Desk:
         """Ask for what becomes of a trial's tokens; what was made or is being made already is given at once."""
         pictures = Pictures.parse(values)
         self.store.trial(self.store.study(name).id, number)
-        made = self.pictures(name, number)
+        made = self.job_of_trial(name, number, JobKind.PICTURES)
         request = {"trial": number, **pictures.model_dump()}
         if made is not None and made.request == request and made.state not in (JobState.FAILED, JobState.CANCELLED):
             return made
         return self._ask(JobKind.PICTURES, name, request)
+
+    def ask_for_bundle(self, name: str, number: int, values: Mapping[str, Any]) -> JobRecord:
+        """Ask for a trial to be written with its model, into a folder named after both; see ``search.bundling``.
+
+        What is being written already is given at once. A bundle that was written before is written anew.
+
+        Raises:
+            InvalidInput: the trial has no layout to export, or there is no folder for bundles.
+        """
+        bundling = Bundling.parse(values)
+        study = self.study(name)
+        study.layout(study.trial(number))
+        folder = self.roots.output_path(f"{name}-trial-{number}")
+        request = {"trial": number, "folder": folder, **bundling.model_dump()}
+        asked = self.job_of_trial(name, number, JobKind.BUNDLE)
+        if asked is not None and asked.request == request and not asked.state.is_over:
+            return asked
+        return self._ask(JobKind.BUNDLE, name, request)
 
     def cancel(self, job_id: int) -> JobRecord:
         """Ask for a job to be stopped, or take it out of the queue."""

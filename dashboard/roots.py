@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from spaces.errors import InvalidInput
 
@@ -34,6 +35,19 @@ class Roots:
             InvalidInput: it lies outside the data roots, or is not there.
         """
         return _inside(text, self.data, "--data-root")
+
+    def output_path(self, name: str) -> str:
+        """Name a folder to write, below the folder for outputs.
+
+        Args:
+            name: any text; two names never give one folder.
+
+        Raises:
+            InvalidInput: there is no folder for outputs.
+        """
+        if self.output is None:
+            raise InvalidInput("this dashboard writes no bundles: start it with --output-root FOLDER")
+        return str(self.output.resolve() / quote(name, safe=""))
 
     def model_path(self, text: str) -> str:
         """Find a file or folder of models; likewise."""

@@ -19,6 +19,7 @@ from search.parenthood import end_with_parent
 from search.progress import Progress
 from spaces.errors import PrunefrontError
 from storage import JobKind, JobRecord, JobState, Store
+from storage.remembered import RememberedStudy
 from storage.results import estimate_of
 
 __all__ = ["main"]
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> None:
             JobKind.CONFIRM: _confirm,
             JobKind.PICTURES: _pictures,
             JobKind.ARCHITECTURE: _architecture,
+            JobKind.BUNDLE: _bundle,
         }[job.kind]
         try:
             result, files = do(store, job, lambda progress: store.jobs.report(job.id, runner, progress))
@@ -119,6 +121,22 @@ def _architecture(store: Store, job: JobRecord, report: Report) -> Done:
     )
     _say(f"{loaded.name}: {loaded.architecture.depth} blocks, {loaded.architecture.n_patch} patch tokens")
     return {"architecture": loaded.architecture.model_dump(mode="json")}, {}
+
+
+def _bundle(store: Store, job: JobRecord, report: Report) -> Done:
+    """Write a trial with its model into a folder."""
+    from search.bundling import export_bundle
+
+    request = job.request
+    trial = export_bundle(
+        RememberedStudy(store, store.study(str(job.study))),
+        request["folder"],
+        request["trial"],
+        with_weights=request["weights"],
+        formats=request["formats"],
+    )
+    _say(f"trial {trial.number}, {trial.gflops:.4g} GFLOPs, is written to {request['folder']}")
+    return {"folder": request["folder"]}, {}
 
 
 class _Reporter:

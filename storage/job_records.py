@@ -15,13 +15,14 @@ class JobKind(StrEnum):
     """What a job does.
 
     SEARCH begins a study or goes on with it, CONFIRM measures trials on unseen images, PICTURES shows what becomes of
-    a layout's tokens on real images, ARCHITECTURE reads a model's dimensions.
+    a layout's tokens on real images, ARCHITECTURE reads a model's dimensions, BUNDLE writes a layout with its model.
     """
 
     SEARCH = "search"
     CONFIRM = "confirm"
     PICTURES = "pictures"
     ARCHITECTURE = "architecture"
+    BUNDLE = "bundle"
 
     @property
     def drives_study(self) -> bool:

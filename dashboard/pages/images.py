@@ -13,7 +13,7 @@ from dashboard.pages.parts import aria, card, empty, job_line, study_path, trial
 from dashboard.scene_pictures import SceneImage, scenes_of
 from dashboard.token_pictures import TokenImage, pictures_of
 from spaces.errors import PrunefrontError
-from storage import JobRecord, JobState
+from storage import JobKind, JobRecord, JobState
 
 __all__ = ["layout", "register"]
 
@@ -87,7 +87,7 @@ def register(app: dash.Dash, desk: Desk) -> None:
         State("images-shown", "data"),
     )
     def show(_: int | None, place: dict[str, Any], shown: list[Any] | None) -> Any:
-        job = desk.pictures(place["study"], place["number"])
+        job = desk.job_of_trial(place["study"], place["number"], JobKind.PICTURES)
         now = [] if job is None else [job.id, job.state.value]
         if now == shown:
             return dash.no_update, dash.no_update, dash.no_update

@@ -29,7 +29,7 @@ from objectives.confusion import MIoUComparison
 from objectives.metrics import Measurement
 from objectives.statistics import PairedComparison
 from spaces.errors import PrunefrontError
-from storage import JobKind, MeasurementKind, StudyRecord, TrialRecord, TrialState
+from storage import JobKind, JobRecord, MeasurementKind, StudyRecord, TrialRecord, TrialState
 from storage.remembered import DENSE, RememberedStudy
 
 __all__ = ["layout", "register"]
@@ -48,8 +48,9 @@ def layout(desk: Desk, name: str, number: int) -> html.Div:
             html.Nav([dcc.Link(name, href=study_path(name)), " / trial ", number], **aria(label="Where")),
             html.Div([html.H1(f"Trial {number}"), badge(trial.state.value)], className="title"),
             html.P(_about(record, trial), className="muted"),
-            html.Div(_actions(record, trial), className="actions"),
+            html.Div(_actions(desk, record, trial), className="actions"),
             html.P(id="trial-said", role="status"),
+            html.P(id="trial-bundled", role="status"),
             html.Div(
                 [
                     card(
@@ -75,7 +76,7 @@ def layout(desk: Desk, name: str, number: int) -> html.Div:
 
 
 def register(app: dash.Dash, desk: Desk) -> None:
-    """Draw, compare, confirm."""
+    """Draw, compare, confirm, export."""
 
     @app.callback(Output("trial-tokens", "figure"), Input("trial-place", "data"), Input("theme", "data"))
     def draw(place: dict[str, Any], theme: str) -> Any:
@@ -120,6 +121,32 @@ def register(app: dash.Dash, desk: Desk) -> None:
         found = desk.study(name)
         return said, _measured(found, found.trial(number))
 
+    _register_bundling(app, desk)
+
+
+def _register_bundling(app: dash.Dash, desk: Desk) -> None:
+    @app.callback(
+        Output("trial-bundled", "children"),
+        Input("trial-bundle", "n_clicks"),
+        Input("trial-tick", "n_intervals"),
+        State("trial-place", "data"),
+        prevent_initial_call=True,
+    )
+    def bundle(clicks: int | None, _: int, place: dict[str, Any]) -> Any:
+        name, number = place["study"], place["number"]
+        if ctx.triggered_id == "trial-bundle" and clicks:
+            try:
+                desk.ask_for_bundle(name, number, {})
+            except PrunefrontError as error:
+                return html.Span(str(error), className="bad")
+        return _bundled(desk.job_of_trial(name, number, JobKind.BUNDLE))
+
+
+def _bundled(job: JobRecord | None) -> Any:
+    if job is None or job.result is None:
+        return job_line(job)
+    return [job_line(job), f": {job.result['folder']}"]
+
 
 def _about(study: StudyRecord, trial: TrialRecord) -> list[Any]:
     cost = gflops_text(trial.gflops, trial.measurement)
@@ -138,13 +165,17 @@ def _about(study: StudyRecord, trial: TrialRecord) -> list[Any]:
     return [*words, f"; failed: {trial.error}"] if trial.error else words
 
 
-def _actions(study: StudyRecord, trial: TrialRecord) -> list[Any]:
-    can_confirm = trial.state is TrialState.COMPLETE and study.provenance.confirm_list_hash is not None
+def _actions(desk: Desk, study: StudyRecord, trial: TrialRecord) -> list[Any]:
+    is_complete = trial.state is TrialState.COMPLETE
+    can_confirm = is_complete and study.provenance.confirm_list_hash is not None
+    can_bundle = is_complete and desk.roots.output is not None
     return [
         dcc.Link("Look at its tokens on images", href=f"{trial_path(study.name, trial.number)}/images",
                  className="button primary"),
         html.Button("Confirm on unseen images", id="trial-confirm", className="button", hidden=not can_confirm),
         *exports(study, trial),
+        html.Button("Bundle", id="trial-bundle", className="button", hidden=not can_bundle,
+                    title="Write the layout with its model into a folder of the server"),
     ]  # fmt: skip
 
 

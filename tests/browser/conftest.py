@@ -64,7 +64,7 @@ def serve(folder: Path, *options: str) -> Served:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """Serve an empty database, with a runner."""
-    served = serve(tmp_path_factory.mktemp("served"))
+    served = serve(tmp_path_factory.mktemp("served"), "--output-root", str(tmp_path_factory.mktemp("bundles")))
     yield served
     served.process.terminate()
     assert served.process.wait(90) == 0

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import pruning
 from benchmarks.many_trials import fill
 from pruning.apply import prune, pruned
 from pruning.models import load_model
@@ -98,17 +99,29 @@ def test_a_search_is_launched_watched_looked_at_and_its_layout_prunes(served, op
     download.value.save_as(path)
     assert path.name == f"first-trial-{cheapest['trial']}.json"
     loaded = load_model("shapes_vit_small")
-    with pruned(loaded.model, path) as pruning:
+    with pruned(loaded.model, path) as at_work:
         logits = loaded.model(torch.zeros(2, 3, 96, 96))
-    assert list(pruning.tokens_per_block) == tokens
+    assert list(at_work.tokens_per_block) == tokens
     assert torch.equal(prune(loaded.model, path)(torch.zeros(2, 3, 96, 96)), logits)
 
     page.get_by_role("link", name="Open", exact=True).click()
     page.get_by_text("points on the same 64 search images").wait_for()
+    _the_trial_is_written_with_its_model(page, store, logits)
     page.get_by_role("link", name="Look at its tokens on images").click()
     page.get_by_role("button", name="Make pictures").click()
     page.locator("img.tokens").nth(3).wait_for(timeout=180_000)
     _the_masked_images_are_dark_where_tokens_were_dropped(page, served, store)
+
+
+def _the_trial_is_written_with_its_model(page, store, logits):
+    page.get_by_role("button", name="Bundle", exact=True).click()
+    page.get_by_text("(bundle) is done").wait_for(timeout=180_000)
+    [job], _ = store.jobs.page(kinds=[JobKind.BUNDLE])
+    assert job.result["folder"] in page.locator("#trial-bundled").inner_text()
+    model, transform = pruning.load(job.result["folder"])
+    image = Image.effect_noise((120, 100), 80).convert("RGB")
+    assert transform(image).shape == (3, 96, 96)
+    assert torch.equal(model(torch.zeros(2, 3, 96, 96)), logits)
 
 
 def _the_masked_images_are_dark_where_tokens_were_dropped(page, served, store):

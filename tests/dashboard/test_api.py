@@ -12,6 +12,7 @@ from werkzeug.test import Client
 
 from dashboard.app import page_of
 from dashboard.desk import Desk
+from dashboard.roots import Roots
 from dashboard.security import Access
 from dashboard.server import make_wsgi
 from pruning.models import load_model
@@ -95,6 +96,27 @@ def test_a_layout_is_exported_as_the_command_line_does(served, client):
         text = get(client, f"/studies/first/trials/4/layout.{suffix}")
         document = text if isinstance(text, dict) else yaml.safe_load(text)
         assert parse_layout(document) == ZeroTPrune.parse(served[0].trial(1, 4).config)
+
+
+def test_a_bundle_is_asked_for_and_its_folder_is_named_by_the_server(tmp_path):
+    with Store(f"sqlite:///{tmp_path}/test.db", create=True) as store:
+        study = store.create_study(new_study("..b c"))
+        store.add_trial(study.id, new_trial(0))
+        store.finish_trial(study.id, 0, measurement(30), "worker")
+        place = "/studies/..b c/trials/0/bundle"
+        without = Client(make_wsgi(Desk(store), Access.of("127.0.0.1", None)))
+        assert "start it with --output-root" in post(without, place, {}, 400)["error"]
+        client = Client(make_wsgi(Desk(store, Roots(output=tmp_path)), Access.of("127.0.0.1", None)))
+        assert "nobody asked for a bundle of trial 0" in get(client, place, 404)["error"]
+        for values in ({"formats": ["tflite"]}, {"folder": "/tmp"}, {"weights": "some"}):
+            post(client, place, values, 400)
+        asked = post(client, place, {"formats": ["onnx"]}, 201)
+        assert asked["request"] == {
+            "trial": 0, "folder": f"{tmp_path}/..b%20c-trial-0", "weights": True, "formats": ["onnx"],
+        }  # fmt: skip
+        assert post(client, place, {"formats": ["onnx"]}, 201)["id"] == asked["id"], "it is being written already"
+        assert get(client, place)["id"] == asked["id"]
+    assert Roots(output=tmp_path).output_path("../a/b") == f"{tmp_path}/..%2Fa%2Fb"
 
 
 def test_trials_are_compared_image_by_image(client):

@@ -19,11 +19,12 @@ import pytest
 import torch
 from PIL import Image
 
+import pruning
 from dashboard.desk import Desk
 from dashboard.job_pictures import draw_picture
 from dashboard.roots import Roots
 from dashboard.token_pictures import pictures_of
-from pruning.apply import pruned
+from pruning.apply import prune, pruned
 from pruning.models import load_model
 from search.service import Runner
 from storage import JobState, Store, StudyState
@@ -37,9 +38,9 @@ def store(db):
 
 
 @pytest.fixture
-def desk(store, place):
+def desk(store, place, tmp_path):
     root = Path(place.data).parent
-    return Desk(store, Roots(data=(root,), model=(root,)))
+    return Desk(store, Roots(data=(root,), model=(root,), output=tmp_path))
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def wait_for(store, job_id, *, until=lambda job: job.state.is_over, seconds=120)
     return job
 
 
-def test_a_search_is_launched_cancelled_gone_on_with_and_confirmed(desk, store, runner):
+def test_a_search_is_launched_cancelled_gone_on_with_confirmed_and_exported(desk, store, runner, place, tmp_path):
     asked = desk.launch(launch_values(n_trials=400))
     wait_for(store, asked.id, until=lambda job: (job.progress or {}).get("n_finished", 0) >= 5)
     desk.cancel(asked.id)
@@ -88,6 +89,12 @@ def test_a_search_is_launched_cancelled_gone_on_with_and_confirmed(desk, store, 
     confirmed = wait_for(store, desk.confirm("small", {"trials": [best]}).id)
     assert (confirmed.state, confirmed.result) == (JobState.DONE, {"trials": [best]}), confirmed.error
     assert store.trial(study.id, best).confirmation.n_images == 30
+
+    bundled = wait_for(store, desk.ask_for_bundle("small", best, {}).id)
+    assert (bundled.state, bundled.result) == (JobState.DONE, {"folder": f"{tmp_path}/small-trial-{best}"})
+    inputs = torch.randn(2, 3, 32, 32)
+    expected = prune(load_model(place.model).model, store.trial(study.id, best).config)(inputs)
+    assert torch.equal(pruning.load(bundled.result["folder"]).model(inputs), expected)
 
 
 def test_a_job_that_cannot_be_done_says_why_and_the_runner_goes_on(desk, store, runner):
@@ -118,13 +125,13 @@ def test_pictures_show_what_the_pruned_model_does(desk, store, runner, place):
     loaded = load_model(place.model)
     pixels = [np.asarray(_opened(store, job.id, index)) for index in range(3)]
     inputs = loaded.preprocessing.normalise(torch.tensor(np.stack(pixels)).permute(0, 3, 1, 2))
-    with torch.inference_mode(), pruned(loaded.model, trial.config, trace=True) as pruning:
+    with torch.inference_mode(), pruned(loaded.model, trial.config, trace=True) as at_work:
         chosen = loaded.model(inputs).argmax(1)
     for index, image in enumerate(images):
         assert image.chosen == int(chosen[index])
-        assert [block for block, _ in image.layers] == sorted(pruning.owners)
+        assert [block for block, _ in image.layers] == sorted(at_work.owners)
         for block, owners in image.layers:
-            assert owners == pruning.owners[block][index].tolist()
+            assert owners == at_work.owners[block][index].tolist()
     drawn = draw_picture(store.jobs, job.id, 0, len(images[0].layers))
     assert drawn.startswith(b"\x89PNG")
     assert drawn != draw_picture(store.jobs, job.id, 0, 0)
