@@ -14,7 +14,6 @@ import torch
 from huggingface_hub import HfApi
 from torch import Tensor
 
-from objectives.images import prepare, stratified_order
 from objectives.parity import BATCH_SIZES, USUAL_IMAGES, check_parity
 from objectives.runtimes import eager, exported, onnxruntime_session
 from pruning import pruned
@@ -30,7 +29,7 @@ from pruning.exporting import (
 )
 from pruning.models import LoadedModel
 from search.config import DataSettings, SearchSettings
-from search.workbench import open_images, open_model
+from search.workbench import first_images, open_model
 from spaces import InvalidInput, PrunefrontError, PruningConfig, parse_layout
 from storage import StudyRecord, TrialRecord
 from storage.remembered import RememberedStudy
@@ -83,27 +82,13 @@ def export_bundle(
     images = None
     if formats:
         require_traceable(loaded)  # before images are decoded in vain
-        images = _parity_images(settings.data, loaded)
+        pixels = first_images(settings.data, loaded, USUAL_IMAGES).pixels
+        images = loaded.preprocessing.normalise(torch.from_numpy(pixels))
     with _written_whole(folder) as place:
         if images is not None:
             document |= {"exports": _export_programs(place, loaded, layout, formats, images)}
         write_bundle(place, loaded, document, with_weights=with_weights)
     return trial
-
-
-def _parity_images(settings: DataSettings, loaded: LoadedModel) -> Tensor:
-    """Decode and normalise the study's first images, of those searched on and, of a small data set, the others."""
-    source = open_images(settings, loaded)
-    order = stratified_order(source.images, settings.seed)
-    prepared, _ = prepare(
-        source,
-        order,
-        USUAL_IMAGES,
-        loaded.preprocessing.pixel_transform(),
-        skip_bad=settings.skip_bad,
-        fewer_will_do=True,
-    )
-    return loaded.preprocessing.normalise(torch.from_numpy(prepared.pixels))
 
 
 def _export_programs(

@@ -23,7 +23,7 @@ from search.executors import Executor, LocalExecutor
 from spaces import Architecture, Budget, InvalidInput, Problem, dense_cost, parse_space
 from spaces.methods import method_names
 
-__all__ = ["Workbench", "load", "open_data", "open_images", "open_model", "require_device", "take_images"]
+__all__ = ["Workbench", "first_images", "load", "open_data", "open_model", "require_device", "take_images"]
 
 _DEFAULT_IMAGES = 1024
 _CACHE_SHARE = 4  # of the memory, at most a quarter
@@ -250,11 +250,6 @@ def open_data(settings: DataSettings, loaded: LoadedModel) -> AnySource:
     """Find the images that the settings name; for a segmenter those with masks."""
     if loaded.architecture.heads:
         return find_masks(settings.data, n_classes=loaded.architecture.n_classes, folders=settings.masks)
-    return open_images(settings, loaded)
-
-
-def open_images(settings: DataSettings, loaded: LoadedModel) -> ImageSource:
-    """Find the images that the settings name, for a classifier."""
     return find_images(
         settings.data,
         n_classes=loaded.architecture.n_classes,
@@ -284,6 +279,13 @@ def take_images(
     images, rest = _prepared(settings, source, order, n_search, loaded)
     n_confirm = min(n_search, len(rest)) if settings.n_confirm is None else settings.n_confirm
     return images, rest, n_confirm
+
+
+def first_images(settings: DataSettings, loaded: LoadedModel, n: int) -> Measurable:
+    """Decode the first images of a study: of those searched on and, of a small data set, the others; all, if fewer."""
+    source = open_data(settings, loaded)
+    order = stratified_order(source.images, settings.seed)
+    return _prepared(settings, source, order, n, loaded, fewer_will_do=True)[0]
 
 
 def _prepared(
