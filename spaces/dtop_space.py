@@ -103,6 +103,10 @@ class DToPSpace(SearchSpace):
         drawn = {name: value_in(getattr(self, name), values.get(name)) for name in ("k", "rule", "ratio", "merge")}
         return DToP.parse({"after": after, "p0": p0, **drawn})
 
+    def drawn_gflops(self, values: Mapping[str, ParameterValue], architecture: Architecture) -> float:
+        """Give the least that a draw can cost: a draw misses a budget if it certainly does."""
+        return self.build(values, architecture).least_cost(architecture).gflops
+
     def fit(
         self,
         values: Mapping[str, ParameterValue],

@@ -53,6 +53,14 @@ def test_a_search_begins_with_each_head_alone_and_all_from_sure_to_unsure():
     assert parse_space("dtop", "paper", {"p0": 0.9}).openings(SEGVIT_BASE) == ()
 
 
+def test_a_draw_misses_a_budget_only_if_it_certainly_does():
+    space = parse_space("dtop")
+    drawn = {"after_6": True, "after_8": False, "doubt": 0.1, "k": 5}
+    layout = space.build(drawn, SEGVIT_BASE)
+    assert space.drawn_gflops(drawn, SEGVIT_BASE) == layout.least_cost(SEGVIT_BASE).gflops
+    assert Problem(space, SEGVIT_BASE, Budget.parse("80%", 107.3)).propose(drawn).drawn_gflops < 0.8 * 107.3
+
+
 def test_no_target_is_drawn_for_layouts_that_cannot_be_brought_onto_one():
     problem = Problem(parse_space("dtop"), SEGVIT_BASE, Budget.parse("60%:100%", 107.3))
     assert TARGET not in {each.name for each in problem.parameters()}
