@@ -48,6 +48,10 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.search_speed --output $(BENCH)/search_speed.json
 	$(BIN)/python -m benchmarks.methods_comparison --output $(BENCH)/methods_comparison.json
 	$(BIN)/python -m benchmarks.packed_tokens --output $(BENCH)/packed_tokens.json
+	mkdir -p $(BENCH) && rm -f $(BENCH)/saved.db
+	$(BIN)/prunefront search --task segmentation --model shapes_seg_small --data shapes --budget 60%:100% --study saved \
+		--trials 60 --images 256 --confirm-images 1000 --db sqlite:///$(BENCH)/saved.db --output $(BENCH)/saved_layout.json
+	$(BIN)/python -m benchmarks.dtop_saved saved --db sqlite:///$(BENCH)/saved.db --output $(BENCH)/dtop_saved.json
 	$(BIN)/python -m benchmarks.race --samplers tpe random --output $(BENCH)/race.json
 	$(BIN)/python -m benchmarks.dashboard_size --output $(BENCH)/dashboard_size.json
 
