@@ -29,8 +29,8 @@ from pruning.segmentation.segmenter import Segmenter
 from spaces import DToP
 
 LAYOUTS = {
+    "p0 0.88, k 8": DToP(after=(4, 8), p0=0.88, k=8),
     "p0 0.95, k 5": DToP(after=(4, 8), p0=0.95, k=5),
-    "p0 0.99, k 5": DToP(after=(4, 8), p0=0.99, k=5),
 }
 
 
