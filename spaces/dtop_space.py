@@ -17,7 +17,7 @@ from spaces.layered import FloatSetting, OneFloatSetting
 __all__ = ["DToPSpace"]
 
 _GRADES_OR_NOT = Choice(values=(True, False))
-_OPENING_DEPTHS = (1 / 6, 1 / 2, 5 / 6)  # of the range of doubts, on its log scale
+_OPENING_DEPTHS = (5 / 6, 1 / 2, 1 / 6)  # of the range of doubts, on its log scale; with much, layouts are cheap
 
 
 class DToPSpace(SearchSpace):
@@ -125,7 +125,7 @@ class DToPSpace(SearchSpace):
         )
 
     def openings(self, architecture: Architecture) -> tuple[dict[str, ParameterValue], ...]:
-        """Give every head alone, then all together, with little, some and much doubt allowed."""
+        """Give every head alone, then all together, with much, some and little doubt allowed."""
         heads, doubt = self._heads(architecture), self._doubt()
         if doubt is None or self.after is not None:
             return ()
