@@ -38,7 +38,12 @@ DRAWN = """n => { const plot = document.querySelector('#study-front .js-plotly-p
 FRONT_POINT = """k => { const plot = document.querySelector('#study-front .js-plotly-plot'), l = plot._fullLayout;
   const trace = plot._fullData.find(t => t.name === 'front'), box = plot.getBoundingClientRect();
   const at = (axis, v) => axis._offset + axis.d2p(v), i = Math.round(k * (trace.x.length - 1));
-  return [box.left + at(l.xaxis, trace.x[i]), box.top + at(l.yaxis, trace.y[i]), trace.customdata[i]]; }"""
+  return [box.left + at(l.xaxis, trace.x[i]), box.top + at(l.yaxis, trace.y[i])]; }"""
+_PAUSE_MS = 1500  # between clicks
+TOKENS = "document.querySelector('#trial-card-tokens .js-plotly-plot')?._fullData"
+REMEMBER = f"() => {{ window.oldTokens = {TOKENS}; return document.querySelector('#trial-card-title')?.innerText; }}"
+SHOWN = f"""before => document.querySelector('#trial-card-title')?.innerText !== before &&
+  {TOKENS} !== window.oldTokens && {TOKENS}?.length === 2"""
 PATHS = (
     "studies?limit=50",
     "studies/many/trials?offset={offset}&limit=50",
@@ -112,15 +117,14 @@ def _first_plot(page: Page, url: str, n_trials: int) -> float:
 
 
 def _click(page: Page, share: float) -> tuple[float, int]:
-    x, y, number = page.evaluate(FRONT_POINT, share)
+    """Click a point of the front; where others lie on it, one of them may be the one that is shown."""
+    page.wait_for_timeout(_PAUSE_MS)  # what the last click changed is drawn, too
+    x, y = page.evaluate(FRONT_POINT, share)
+    before = page.evaluate(REMEMBER)
     started = time.perf_counter()
     page.mouse.click(x, y)
-    page.wait_for_function(
-        """n => document.querySelector('#trial-card-title')?.innerText === `Trial ${n}` &&
-          document.querySelector('#trial-card-tokens .js-plotly-plot')?._fullData?.length === 2""",
-        arg=number,
-    )
-    return time.perf_counter() - started, number
+    page.wait_for_function(SHOWN, arg=before)
+    return time.perf_counter() - started, int(page.inner_text("#trial-card-title").removeprefix("Trial "))
 
 
 def _ask(url: str, path: str, options: Any) -> dict[str, float]:
