@@ -170,7 +170,7 @@ def test_a_trial_is_exported_as_a_bundle_with_its_miou(searched, tmp_path):
 
 
 def test_what_was_measured_in_windows_is_exported_as_a_layout_alone(tmp_path):
-    options = ["--stride", "48", "--images", "4", "--confirm-images", "0", "--trials", "2"]
+    options = ["--stride", "48", "--images", "4", "--confirm-images", "0", "--trials", "2", "--budget", "105%"]
     code, _, err = run(*searching(tmp_path, *options))
     assert code == 0, err
     code, _, err = run("export", "segments", "--output", f"{tmp_path}/best/", "--db", f"sqlite:///{tmp_path}/test.db")
