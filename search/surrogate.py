@@ -18,6 +18,7 @@ __all__ = ["Surrogate"]
 
 _REACHES = (0.25, 0.5, 1.0, 2.0, 4.0)  # within which layouts are alike, in root mean squared standardised differences
 _NOISES = (0.003, 0.03, 0.3)  # the variance of measuring, as a share of that of the layouts
+_N_TO_CHOOSE_BY = 100  # of the measured, evenly: enough to choose by, and the time grows with the cube
 _LEAST_SPREAD = 1e-9
 
 Array = npt.NDArray[np.float64]
@@ -85,7 +86,9 @@ class Surrogate:
 
     def _choices(self, metrics: Array) -> Iterator[tuple[float, float, float, float]]:
         """Try each reach and noise: the logarithm of how likely the metrics are, and the variance that fits best."""
-        n_measured, distances = len(metrics), self._distances(self._known, self._known)
+        some = np.linspace(0, len(metrics) - 1, min(len(metrics), _N_TO_CHOOSE_BY)).round().astype(int)
+        metrics, n_measured = metrics[some], len(some)
+        distances = self._distances(self._known[some], self._known[some])
         for reach in _REACHES:
             likeness = _matern(distances, reach)
             for noise in _NOISES:
