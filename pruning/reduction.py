@@ -188,6 +188,7 @@ def _marked(stays: Tensor) -> Tensor:
     """
     positions = stays.nonzero()[:, 0]
     n_out = positions.shape[0]  # len() would read it
-    torch._check(n_out >= 1)
-    torch._check(n_out <= stays.shape[0])
+    if isinstance(n_out, torch.SymInt):
+        torch._check(n_out >= 1)
+        torch._check(n_out <= stays.shape[0])
     return positions

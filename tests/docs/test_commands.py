@@ -71,8 +71,10 @@ def test_a_block_that_begins_with_a_command_holds_nothing_else(page):
 def small(command: list[str], place) -> list[str]:
     """Put our model and images in the place of the reader's, and have few trials of few images in this process."""
     ours = {"--model": [place.model], "--data": [place.data, "--labels", place.labels], "--trials": ["4"]}
-    ours |= {"--images": ["40"], "--confirm-images": ["40"], "--checkpoint": None, "--labels": None}
+    ours |= {"--images": ["40"], "--confirm-images": ["40"], "--checkpoint": None, "--labels": None, "--workers": None}
     verb, *rest = command
+    if "segmentation" in rest:  # a segmenter is bundled, and ours is none
+        ours |= {"--model": ["shapes_seg_small"], "--data": ["shapes"], "--images": ["16"], "--confirm-images": ["8"]}
     given: list[str] = [verb]
     waiting = iter(rest)
     for word in waiting:
