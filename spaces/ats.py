@@ -192,8 +192,8 @@ class AtsSpace(LayeredSpace):
         k_ratio = draw.rates[: draw.n_layers]
         return Ats.parse({"in_attention": places, "k_ratio": k_ratio, "score": draw.settings["score"]})
 
-    def fit(
-        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float
+    def _fit(
+        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float, slack: float
     ) -> LayeredConfig:
         """Bring a draw onto the budget, as far as its guess goes.
 
@@ -203,7 +203,7 @@ class AtsSpace(LayeredSpace):
             BudgetUnsatisfiable: certainly nothing in the space costs as little.
         """
         try:
-            return super().fit(values, architecture, target_gflops)
+            return super()._fit(values, architecture, target_gflops, slack)
         except BudgetUnsatisfiable:
             cheapest, _ = self.extremes(architecture)
             if cheapest.least_cost(architecture).gflops > target_gflops:

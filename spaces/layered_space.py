@@ -16,7 +16,7 @@ from spaces.repair import smallest_power_that_fits, to_the_power
 
 __all__ = ["LayeredSpace", "SpaceAfter", "SpaceInside"]
 
-_SLACK = 0.02
+_SLACK = 0.02  # of a budget, that a layout which is only described may leave over
 _DIGITS = 10_000  # a repaired rate is rounded down to four
 
 
@@ -88,7 +88,7 @@ class LayeredSpace(DrawsLayers):
             return costs[power] <= target_gflops
 
         def are_alike(power: float, other: float) -> bool:
-            if costs[other] >= (1 - slack) * target_gflops:
+            if slack and costs[other] >= (1 - slack) * target_gflops:
                 return True
             # Powers further apart than this hardly ever round alike, and rounding takes half as long as bisecting on.
             return (
