@@ -123,14 +123,7 @@ def drive(
     progress = SearchLoop(
         study._store,
         study.record,
-        Sampler(
-            sampler,
-            bench.problem.parameters(),
-            seed=0,
-            is_front=bench.problem.budget.is_range,
-            openings=bench.problem.openings(),
-            profile=bench.problem.profile,
-        ),
+        Sampler.of(bench.problem, sampler, seed=0),
         bench.problem,
         Formula(study),
         audience=Audience(on_progress=on_progress),

@@ -87,14 +87,7 @@ def race(sampler_name: str, budget: str, seed: int, options: argparse.Namespace)
     )
     bench = load(settings)
     is_front = bench.problem.budget.is_range
-    sampler = Sampler(
-        sampler_name,
-        bench.problem.parameters(),
-        seed=seed,
-        is_front=is_front,
-        openings=bench.problem.openings(),
-        profile=bench.problem.profile,
-    )
+    sampler = Sampler.of(bench.problem, sampler_name, seed=seed)
     evaluator = bench.evaluator(bench.search_images, cache_bytes=4 * 10**9, precision="bfloat16")
     evaluator.measure_dense()
     margin_pct = 0.0 if is_front else options.margin

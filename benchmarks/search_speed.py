@@ -123,14 +123,7 @@ class _Same(optuna.samplers.BaseSampler):
 
     def __init__(self, bench: Workbench) -> None:
         self._problem, settings = bench.problem, bench.settings
-        self._sampler = Sampler(
-            settings.sampler,
-            self._problem.parameters(),
-            seed=settings.seed,
-            is_front=False,
-            openings=self._problem.openings(),
-            profile=self._problem.profile,
-        )
+        self._sampler = Sampler.of(self._problem, settings.sampler, seed=settings.seed)
         self._params: Mapping[str, Any] = {}
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

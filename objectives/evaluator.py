@@ -24,7 +24,6 @@ from objectives.statistics import Estimate, pack, proportion_pct
 from pruning.apply import Pruning, pruned, read_architecture
 from pruning.backbones.families import family_of
 from pruning.backbones.family import Tokens
-from pruning.models import LoadedModel
 from pruning.preprocessing import Preprocessing
 from spaces import Architecture, PrunefrontError, PruningConfig, dense_cost
 
@@ -99,29 +98,6 @@ class Evaluator:
         self._reference: _Reference | None = None
         self._pixels_on_card = self._on_card(images)
         self._prefix = DensePrefix(prefix_bytes(self._architecture, len(images)), cache_bytes)
-
-    @classmethod
-    def of(
-        cls,
-        loaded: LoadedModel,
-        images: PreparedImages,
-        *,
-        device: str,
-        batch_size: int,
-        precision: Precision = "float32",
-        cache_bytes: int = 0,
-    ) -> Evaluator:
-        """Make the evaluator of a loaded model, on images prepared for it."""
-        return cls(
-            loaded.model,
-            loaded.name,
-            images,
-            loaded.preprocessing,
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
-            cache_bytes=cache_bytes,
-        )
 
     @property
     def architecture(self) -> Architecture:

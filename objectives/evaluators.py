@@ -44,6 +44,13 @@ def evaluator_of(
             batch_size=batch_size,
             precision=precision,
         )
-    return Evaluator.of(
-        loaded, images, device=device, batch_size=batch_size, precision=precision, cache_bytes=cache_bytes
+    return Evaluator(
+        loaded.model,
+        loaded.name,
+        images,
+        loaded.preprocessing,
+        device=device,
+        batch_size=batch_size,
+        precision=precision,
+        cache_bytes=cache_bytes,
     )

@@ -12,11 +12,11 @@ from typing import Any
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
-__all__ = ["BUNDLED_MODELS", "IN_TIMM", "WEIGHTS_FOLDER", "shapes_vit_small"]
+__all__ = ["BUNDLED_MODELS", "ENCODER", "IN_TIMM", "WEIGHTS_FOLDER", "shapes_vit_small"]
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 BUNDLED_MODELS = ("shapes_vit_small",)
-_ARGUMENTS = {
+ENCODER = {
     "img_size": 96,
     "patch_size": 8,
     "embed_dim": 96,
@@ -24,7 +24,7 @@ _ARGUMENTS = {
     "num_heads": 3,
     "mlp_ratio": 2,
 }
-IN_TIMM = ("vit_tiny_patch16_224", _ARGUMENTS)  # the same model under a name and by arguments that timm alone knows
+IN_TIMM = ("vit_tiny_patch16_224", ENCODER)  # the same model under a name and by arguments that timm alone knows
 
 default_cfgs = generate_default_cfgs(
     {
@@ -60,6 +60,6 @@ def shapes_vit_small(pretrained: bool = False, **kwargs: Any) -> VisionTransform
         pretrained,
         pretrained_filter_fn=checkpoint_filter_fn,
         feature_cfg={"out_indices": 3, "feature_cls": "getter"},
-        **(_ARGUMENTS | kwargs),
+        **(ENCODER | kwargs),
     )
     return model

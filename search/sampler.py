@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from search.tpe import Profile, tpe_over
-from spaces import PrunefrontError
+from spaces import Problem, PrunefrontError
 from spaces.domains import Choice, IntRange, Parameter
 
 __all__ = ["Asked", "Sampler", "Told", "distribution", "optuna"]
@@ -114,6 +114,20 @@ class Sampler:
         maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
         directions = [maximize, minimize] if is_front else [maximize]
         self._study = optuna.create_study(directions=directions, sampler=self._seeded(0))
+
+    @classmethod
+    def of(cls, problem: Problem, kind: str, *, seed: int, learns_from_infeasible: bool = False) -> Sampler:
+        """Make the sampler of a search; see ``__init__``."""
+        return cls(
+            kind,
+            problem.parameters(),
+            seed=seed,
+            is_front=problem.budget.is_range,
+            learns_from_rejected=problem.budget_by == "constraint",
+            learns_from_infeasible=learns_from_infeasible,
+            openings=problem.openings(),
+            profile=problem.profile,
+        )
 
     @property
     def study_attrs(self) -> dict[str, Any]:

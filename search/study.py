@@ -249,15 +249,11 @@ class Study(RememberedStudy):
 
     def _loop(self, executor: Executor, lease: LeaseKeeper, audience: Audience, n_retries: int) -> SearchLoop:
         bench, record = self._workbench(), self.record
-        sampler = Sampler(
+        sampler = Sampler.of(
+            bench.problem,
             record.sampler,
-            bench.problem.parameters(),
             seed=record.seed,
-            is_front=bench.problem.budget.is_range,
-            learns_from_rejected=bench.problem.budget_by == "constraint",
             learns_from_infeasible=any(METHODS[method][0].cost_is_measured for method in record.methods),
-            openings=bench.problem.openings(),
-            profile=bench.problem.profile,
         )
         return SearchLoop(
             self._store,

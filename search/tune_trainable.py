@@ -39,10 +39,10 @@ class LayoutTrainable(tune.Trainable):  # type: ignore[misc]
         chunk_batches: int = 4,
         **how: Any,
     ) -> None:
-        """Take the model, the images and what the dense model said of them; ``how`` is as for ``Evaluator.of``."""
+        """Take the model, the images and what the dense model said of them; ``how`` is as for ``Evaluator``."""
         torch.set_num_threads(threads)
         keep_freed_memory()
-        self._evaluator = Evaluator.of(loaded, images, **how)
+        self._evaluator = Evaluator(loaded.model, loaded.name, images, loaded.preprocessing, **how)
         self._evaluator.compare_with(reference)
         self._chunk_batches = chunk_batches
         self._steps: Generator[Hits, bool, Measurement] | None = None

@@ -117,23 +117,19 @@ class DrawsLayers(SearchSpace):
         self, config: PruningConfig, drawn: Mapping[str, ParameterValue], architecture: Architecture
     ) -> dict[str, ParameterValue]:
         """Give the draw that becomes a layout without repair: its places in order, and what each layer has."""
-        if not isinstance(config, LayeredConfig):
-            raise TypeError(f"{type(config).__name__} has no layers, and is no layout of {type(self).__name__}")
         of_layers = (self.rate_name, *self.layer_settings)
-        return {**drawn, **values_of(config, self.parameters(architecture), of_layers)}
+        return {**drawn, **values_of(self._layered(config), self.parameters(architecture), of_layers)}
 
     def profile(
         self, config: PruningConfig, drawn: Mapping[str, ParameterValue], architecture: Architecture
     ) -> tuple[float, ...]:
         """Describe a layout by the tokens that each block leaves, and what its layers have under their blocks."""
-        if not isinstance(config, LayeredConfig):
-            raise TypeError(f"{type(config).__name__} has no layers, and is no layout of {type(self).__name__}")
-        parameters = self.parameters(architecture)
+        layout, parameters = self._layered(config), self.parameters(architecture)
         domains = {each.name: each.domain for each in parameters}
-        settled = {**drawn, **values_of(config, parameters, self.layer_settings)}
-        numbers = list(token_shares(config.stages(architecture), architecture))
+        settled = {**drawn, **values_of(layout, parameters, self.layer_settings)}
+        numbers = list(token_shares(layout.stages(architecture), architecture))
         for name in self.layer_settings:
-            numbers += by_block(name, config.places, domains, settled, architecture)
+            numbers += by_block(name, layout.places, domains, settled, architecture)
         for name in self.layout_settings:
             if name in domains:
                 numbers += scaled(domains[name], settled[name])
@@ -142,6 +138,11 @@ class DrawsLayers(SearchSpace):
     def openings(self, architecture: Architecture) -> tuple[dict[str, ParameterValue], ...]:
         """Give parts of draws that begin to prune ever later, evenly from there on."""
         return openings(self.parameters(architecture), self.places_name, self.rate_name)
+
+    def _layered(self, config: PruningConfig) -> LayeredConfig:
+        if not isinstance(config, LayeredConfig):
+            raise TypeError(f"{type(config).__name__} has no layers, and is no layout of {type(self).__name__}")
+        return config
 
     @property
     def _n_slots(self) -> int:

@@ -15,7 +15,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 
 from pruning.segmentation.checkpoints import checkpoint_filter_fn
 from pruning.segmentation.segmenter import Segmenter
-from pruning.shapes_vit import WEIGHTS_FOLDER
+from pruning.shapes_vit import ENCODER, WEIGHTS_FOLDER
 
 __all__ = [
     "BUNDLED_MODELS",
@@ -102,19 +102,8 @@ def shapes_seg_small(pretrained: bool = False, **kwargs: Any) -> Segmenter:
         pretrained: load the bundled weights; nothing is downloaded.
         kwargs: of ``Segmenter``, over those of this model.
     """
-    arguments = {
-        "head": "fcn",
-        "after": (4, 8, 12),
-        "head_channels": 96,
-        "num_classes": 11,
-        "img_size": 96,
-        "patch_size": 8,
-        "embed_dim": 96,
-        "depth": 12,
-        "num_heads": 3,
-        "mlp_ratio": 2,
-    }
-    return _built("shapes_seg_small", pretrained, arguments | kwargs)
+    heads = {"head": "fcn", "after": (4, 8, 12), "head_channels": 96, "num_classes": 11}
+    return _built("shapes_seg_small", pretrained, ENCODER | heads | kwargs)
 
 
 def _built(name: str, pretrained: bool, arguments: dict[str, Any]) -> Segmenter:
