@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import model_validator
 
 from spaces.architecture import Architecture
-from spaces.base import SearchSpace
+from spaces.base import PruningConfig, SearchSpace
 from spaces.domains import Choice, FloatRange, IntRange, Parameter, ParameterValue, bounds, value_in
 from spaces.dtop import DToP, Merge, Rule
+from spaces.errors import BudgetUnsatisfiable
 from spaces.layered import FloatSetting, OneFloatSetting
 
 __all__ = ["DToPSpace"]
@@ -25,7 +26,8 @@ class DToPSpace(SearchSpace):
 
     Heads that learned well are nearly sure of most tokens, so that what a layout costs is decided by the last digits of
     its ``p0``. Drawn is therefore the doubt that is allowed, 1 - p0, evenly on a log scale: from 0.9 to 0.99 is as far
-    as from 0.99 to 0.999. No draw can be brought onto a budget, since only the images tell what it costs.
+    as from 0.99 to 0.999. No draw can be brought onto a budget, since only the images tell what it costs; one that
+    certainly costs too much has more heads grade.
 
     The preset ``paper`` varies where tokens are graded, one ``p0`` for all heads, and ``k``; ``full`` varies every
     setting, with a ``p0`` for each head.
@@ -107,14 +109,40 @@ class DToPSpace(SearchSpace):
         """Give the least that a draw can cost: a draw misses a budget if it certainly does."""
         return self.build(values, architecture).least_cost(architecture).gflops
 
-    def fit(
-        self,
-        values: Mapping[str, ParameterValue],
-        architecture: Architecture,
-        target_gflops: float,
-    ) -> DToP:
-        """Build the layout as it is drawn: what it costs is known only once it was measured."""
-        return self.build(values, architecture)
+    def fit(self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float) -> DToP:
+        """Build the layout as it is drawn, unless it certainly costs too much: then earlier heads grade as well.
+
+        Where that does not help either, the cheapest settings take over. What a layout costs is known only once it was
+        measured.
+
+        Raises:
+            BudgetUnsatisfiable: certainly nothing in the space costs as little.
+        """
+        for layout in self._ever_cheaper(values, architecture):
+            if layout.least_cost(architecture).gflops <= target_gflops:
+                return layout
+        raise BudgetUnsatisfiable(
+            f"no layout of this space costs as little as {target_gflops:.4g} GFLOPs on {architecture.name}"
+        )
+
+    def _ever_cheaper(self, values: Mapping[str, ParameterValue], architecture: Architecture) -> Iterator[DToP]:
+        yield self.build(values, architecture)
+        grading = dict(values)
+        for head in self._heads(architecture) if self.after is None else ():
+            grading[f"after_{head}"] = True
+            yield self.build(grading, architecture)
+        cheapest, _ = self.extremes(architecture)
+        yield self.build(self.values_of(cheapest, values, architecture), architecture)
+
+    def values_of(
+        self, config: PruningConfig, drawn: Mapping[str, ParameterValue], architecture: Architecture
+    ) -> dict[str, ParameterValue]:
+        """Give the draw with the layout's heads and settings; what it doubts stays as it was drawn."""
+        if not isinstance(config, DToP):
+            raise TypeError(f"{type(config).__name__} is no layout of {type(self).__name__}")
+        settled = {f"after_{head}": head in config.after for head in self._heads(architecture)}
+        settled |= {name: getattr(config, name) for name in ("k", "rule", "ratio", "merge")}
+        return {name: settled.get(name, value) for name, value in drawn.items()}
 
     def extremes(self, architecture: Architecture) -> tuple[DToP, DToP]:
         """Give the layout that can cost the least, and the one that can cost the most."""

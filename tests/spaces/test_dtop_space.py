@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from spaces import Budget, DToP, DToPSpace, InvalidInput, Problem, UnsupportedModel, dense_cost, parse_space
+from spaces import (
+    Budget,
+    BudgetUnsatisfiable,
+    DToP,
+    DToPSpace,
+    InvalidInput,
+    Problem,
+    UnsupportedModel,
+    dense_cost,
+    parse_space,
+)
 from spaces.domains import parse_setting
 from spaces.problem import TARGET
+from tests.spaces.test_layered_space import draw
 from tests.tiny import DEIT_SMALL, SEGVIT_BASE
 
 
@@ -59,6 +70,29 @@ def test_a_draw_misses_a_budget_only_if_it_certainly_does():
     layout = space.build(drawn, SEGVIT_BASE)
     assert space.drawn_gflops(drawn, SEGVIT_BASE) == layout.least_cost(SEGVIT_BASE).gflops
     assert Problem(space, SEGVIT_BASE, Budget.parse("80%", 107.3)).propose(drawn).drawn_gflops < 0.8 * 107.3
+
+
+@pytest.mark.parametrize("preset", ["paper", "full"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 1.0])
+def test_no_draw_becomes_a_layout_that_certainly_costs_too_much(preset, share):
+    space = parse_space("dtop", preset)
+    least, most = Problem(space, SEGVIT_BASE, Budget(None, 60.0)).cost_range()
+    target = least + share * (most - least)
+    for seed in range(40):
+        drawn = draw(space, SEGVIT_BASE, seed)
+        layout, as_drawn = space.fit(drawn, SEGVIT_BASE, target), space.build(drawn, SEGVIT_BASE)
+        assert layout.least_cost(SEGVIT_BASE).gflops <= target
+        if as_drawn.least_cost(SEGVIT_BASE).gflops <= target:
+            assert layout == as_drawn
+        values = space.values_of(layout, drawn, SEGVIT_BASE)
+        assert space.build(values, SEGVIT_BASE) == layout
+        assert values.keys() == drawn.keys()
+
+
+def test_a_target_below_the_least_is_refused():
+    space = parse_space("dtop")
+    with pytest.raises(BudgetUnsatisfiable, match="no layout of this space costs as little as 1 GFLOPs"):
+        space.fit(draw(space, SEGVIT_BASE), SEGVIT_BASE, 1.0)
 
 
 def test_no_target_is_drawn_for_layouts_that_cannot_be_brought_onto_one():
