@@ -58,11 +58,10 @@ def efficiency(bench: Workbench, configs: list[PruningConfig], rounds: int) -> d
         Cluster.reach(Execution(), n_workers=2, threads=1, on_gpus=False),
         most_workers=2,
         device="cpu",
-        batch_size=_BATCH,
         threads=1,
         cache_bytes=0,
     )
-    executor.hold(bench.search_images, reference)
+    executor.hold(bench.search_images, reference, batch_size=_BATCH)
     while executor.n_workers < 2:
         executor.next_outcome(1.0)
     _seconds(executor, configs[:4], n_at_once=2)  # so that both have the model

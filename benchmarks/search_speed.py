@@ -87,8 +87,9 @@ def compare(seed: int, options: argparse.Namespace) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        with Study.create(_settings(seed, options), n_trials=options.trials, db=f"sqlite:///{folder}/b.db") as study:
-            progress = study.run(execution=Execution())
+        db, execution = f"sqlite:///{folder}/b.db", Execution()
+        with Study.create(_settings(seed, options), n_trials=options.trials, db=db, execution=execution) as study:
+            progress = study.run(execution=execution)
             search_s = time.perf_counter() - started
             winner = study.best()
             settled = study.settings
@@ -252,11 +253,10 @@ def _workers(bench: Workbench, configs: list[PruningConfig], threads: int) -> tu
         Cluster.reach(Execution(), n_workers=threads, threads=1, on_gpus=False),
         most_workers=threads,
         device="cpu",
-        batch_size=_PLAIN_BATCH,
         threads=1,
         cache_bytes=0,
     )
-    executor.hold(bench.search_images, reference)
+    executor.hold(bench.search_images, reference, batch_size=_PLAIN_BATCH)
     while executor.n_workers < threads:
         executor.next_outcome(1.0)
     _measured_by(executor, configs[:threads])  # so that the workers have the model

@@ -35,12 +35,14 @@ class Task:
     Attributes:
         images: what to measure on.
         digest: names their pixels.
+        batch_size: images of a forward pass.
         reference: what the dense model said of them, once that is known.
         precision: of matrix products.
     """
 
     images: ray.ObjectRef[Measurable]
     digest: str
+    batch_size: int
     precision: Precision
     reference: ray.ObjectRef[DenseReference] | None = None
 
@@ -48,12 +50,12 @@ class Task:
 class Actor:
     """One process that holds the model and the images, and measures what it is sent."""
 
-    def __init__(self, *, device: str, batch_size: int, threads: int, cache_bytes: int) -> None:
+    def __init__(self, *, device: str, threads: int, cache_bytes: int) -> None:
         torch.set_num_threads(threads)
         keep_freed_memory()
-        self._device, self._batch_size, self._cache_bytes = device, batch_size, cache_bytes
+        self._device, self._cache_bytes = device, cache_bytes
         self._evaluator: AnyEvaluator | None = None
-        self._holds: tuple[str, Precision] | None = None
+        self._holds: tuple[str, int, Precision] | None = None
 
     def introduce(self) -> tuple[str, dict[str, str]]:
         """Give the worker's name, and the versions that decide its results."""
@@ -74,7 +76,8 @@ class Actor:
     def _holding(self, model: SharedModel, task: Task) -> AnyEvaluator:
         # All it takes comes with every candidate, as references: a worker that has just been started knows nothing,
         # and must not need to be told.
-        if self._evaluator is None or self._holds != (task.digest, task.precision):
+        wanted = task.digest, task.batch_size, task.precision
+        if self._evaluator is None or self._holds != wanted:
             loaded, images = ray.get(model[0]), ray.get(task.images)
             _require_whole("weights", weights_digest(loaded.model), loaded.weights_digest)
             _require_whole("images", pixels_digest(images), task.digest)
@@ -82,11 +85,11 @@ class Actor:
                 loaded,
                 images,
                 device=self._device,
-                batch_size=self._batch_size,
+                batch_size=task.batch_size,
                 precision=task.precision,
                 cache_bytes=self._cache_bytes,
             )
-            self._holds = task.digest, task.precision
+            self._holds = wanted
         return self._evaluator
 
 

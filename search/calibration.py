@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 
@@ -22,8 +23,9 @@ __all__ = ["Calibrated", "calibrate"]
 _BATCHES = {"cpu": (16, 32, 64, 128), "cuda": (64, 128, 256, 512)}
 _LOOKS = 8  # batches that a measurement has at least; after each of them a race may end
 _N_LAYOUTS = 3
-_ROUNDS = 2
+_ROUNDS = 3
 _AS_FAST = 1.05  # times as long as the fastest
+_GAINS = 0.99  # times as long as a batch of half the size, at most
 _WORTHWHILE = 1.1  # times as fast as float32
 
 
@@ -39,17 +41,18 @@ class Calibrated:
 def calibrate(bench: Workbench, say: Callable[[str], None]) -> Calibrated:
     """Settle what the settings leave open, and measure the dense model.
 
-    The smallest batch is taken that is about as fast as the fastest. Half precision is taken where it is faster and
-    leaves the dense model's metric within the 95 % interval that it has in float32.
+    The smallest batch is taken that is about as fast as the fastest: it is doubled for as long as that gains. Half
+    precision is taken where it is faster and leaves the dense model's metric within the 95 % interval that it has in
+    float32. What times nothing comes first: workers may be starting meanwhile.
 
     Raises:
         InvalidInput: half precision was asked for, and moves the metric out of that interval.
     """
     settings, images = bench.settings, bench.search_images
     with closing(LocalExecutor(bench.evaluator, threads=settings.threads)):  # so that it is timed with its threads
-        batch_size = _fastest_batch(bench) if settings.batch_size == "auto" else settings.batch_size
-        plain = bench.evaluator(images, batch_size=batch_size)
-        dense, reference = plain.measure_dense()
+        sizes = _batches(bench)
+        dense, reference = bench.evaluator(images, batch_size=sizes[0]).measure_dense()
+        batch_size = _fastest_batch(bench, sizes)
         precision, gain = settings.precision, ""
         if precision == "auto":
             precision, speedup = _faster_precision(bench, batch_size)
@@ -74,13 +77,24 @@ def calibrate(bench: Workbench, say: Callable[[str], None]) -> Calibrated:
     return Calibrated(replace(bench, settings=settled), dense, reference)
 
 
-def _fastest_batch(bench: Workbench) -> int:
-    """Find the smallest batch that is about as fast as the fastest, of those that give races enough looks."""
-    sizes = [size for size in _BATCHES[bench.settings.device] if size * _LOOKS <= len(bench.search_images)]
-    if len(sizes) < 2:
-        return sizes[0] if sizes else _BATCHES[bench.settings.device][0]
-    seconds = _timed(bench, [bench.evaluator(bench.search_images, batch_size=size) for size in sizes])
-    return next(size for size, each in zip(sizes, seconds, strict=True) if each <= _AS_FAST * min(seconds))
+def _batches(bench: Workbench) -> list[int]:
+    """Give the batch size that was asked for, or those that give races enough looks, the smallest in any case."""
+    if bench.settings.batch_size != "auto":
+        return [bench.settings.batch_size]
+    first, *larger = _BATCHES[bench.settings.device]
+    return [first, *(size for size in larger if size * _LOOKS <= len(bench.search_images))]
+
+
+def _fastest_batch(bench: Workbench, sizes: Sequence[int]) -> int:
+    """Find the smallest batch that is about as fast as the fastest."""
+    evaluators = [bench.evaluator(bench.search_images, batch_size=size) for size in sizes]
+    seconds = [1.0]  # for an image, of those that the first takes
+    for smaller, larger in pairwise(evaluators):
+        before, after = _timed(bench, [smaller, larger])
+        seconds.append(seconds[-1] * after / before)
+        if after > _GAINS * before:
+            break
+    return next(size for size, each in zip(sizes, seconds, strict=False) if each <= _AS_FAST * min(seconds))
 
 
 def _faster_precision(bench: Workbench, batch_size: int) -> tuple[Precision, float]:

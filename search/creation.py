@@ -3,45 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from dashboard.words import measurement_line
 from objectives.diagnosis import require_dense_top1
 from objectives.evaluator import DenseReference
 from objectives.images import PreparedImages
-from search.calibration import calibrate
-from search.config import SearchSettings
+from search.calibration import Calibrated, calibrate
+from search.config import Execution, SearchSettings
+from search.executors import Executor
 from search.provenance import provenance
 from search.workbench import Workbench, load
 from spaces import InvalidInput, dense_cost
 from storage import MeasurementKind, NewStudy, Store, StudyRecord
 from storage.database import NoDatabase, require_creatable
 
-__all__ = ["create"]
+__all__ = ["Created", "create"]
+
+
+@dataclass(frozen=True)
+class Created:
+    """A new study, and what was loaded, measured and started for it.
+
+    Attributes:
+        executor: the workers, if they were asked for.
+    """
+
+    store: Store
+    record: StudyRecord
+    bench: Workbench
+    reference: DenseReference
+    executor: Executor | None
 
 
 def create(
-    settings: SearchSettings, n_trials: int, db: str, say: Callable[[str], None]
-) -> tuple[Store, StudyRecord, Workbench, DenseReference]:
+    settings: SearchSettings, n_trials: int, db: str, say: Callable[[str], None], execution: Execution | None = None
+) -> Created:
     """Check everything a search needs, and remember it as a new study; see ``search.Study.create``."""
     if n_trials < 1:
         raise InvalidInput(f"at least one trial must be asked for, got {n_trials}")
     _require_free_name(db, settings.study)
+    if execution is not None:
+        execution.require_suits(settings.task)
     settings = settings.settled()
     bench = load(settings)
     for line in bench.findings():
         say(line)
-    calibrated = calibrate(bench, say)
-    bench, dense, reference = calibrated.bench, calibrated.dense, calibrated.reference
-    if isinstance(bench.search_images, PreparedImages):
-        require_dense_top1(
-            dense, settings.expect_top1, loaded=bench.loaded, images=bench.search_images, logits=reference.logits
-        )
+    # The workers come up while this process measures.
+    executor = None if execution is None else bench.start(execution, say)
+    try:
+        calibrated = _calibrated(bench, say)
+        store, record = _written(calibrated, n_trials, db)
+    except BaseException:
+        if executor is not None:
+            executor.close()
+        raise
+    return Created(store, record, calibrated.bench, calibrated.reference, executor)
+
+
+def _calibrated(bench: Workbench, say: Callable[[str], None]) -> Calibrated:
+    """Settle what is left open, and refuse a dense model that does not do what it should."""
+    settings, calibrated = bench.settings, calibrate(bench, say)
+    images, dense, logits = bench.search_images, calibrated.dense, calibrated.reference.logits
+    if isinstance(images, PreparedImages):
+        require_dense_top1(dense, settings.expect_top1, loaded=bench.loaded, images=images, logits=logits)
     say(f"dense model: {measurement_line(dense, settings.metric)}")
-    new = _new_study(bench, n_trials)
+    return calibrated
+
+
+def _written(calibrated: Calibrated, n_trials: int, db: str) -> tuple[Store, StudyRecord]:
+    new = _new_study(calibrated.bench, n_trials)
     store = Store(db, create=True)
     record = store.create_study(new)
-    store.add_measurement(record.id, None, MeasurementKind.SEARCH, dense)
-    return store, record, bench, reference
+    store.add_measurement(record.id, None, MeasurementKind.SEARCH, calibrated.dense)
+    return store, record
 
 
 def _new_study(bench: Workbench, n_trials: int) -> NewStudy:

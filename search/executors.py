@@ -45,9 +45,14 @@ class Executor(Protocol):
     """Measures candidates, some at a time, on the images it was last given."""
 
     def hold(
-        self, images: Measurable, reference: DenseReference | None = None, *, precision: Precision = "float32"
+        self,
+        images: Measurable,
+        reference: DenseReference | None = None,
+        *,
+        batch_size: int,
+        precision: Precision = "float32",
     ) -> None:
-        """Take the images for what follows, the dense model's outputs if they are known, and the precision."""
+        """Take the images for what follows, the dense model's outputs if they are known, and how to run the model."""
 
     def measure_dense(self) -> tuple[Measurement, DenseReference]:
         """Measure the dense model; candidates are compared with the outcome from then on."""
@@ -122,7 +127,7 @@ class LocalExecutor:
     """One worker in this process, without the seconds that Ray takes to start."""
 
     def __init__(self, make_evaluator: Callable[..., AnyEvaluator], *, threads: int) -> None:
-        """Take what makes an evaluator of images, in a ``precision``."""
+        """Take what makes an evaluator of images, with a ``batch_size`` and in a ``precision``."""
         self._make_evaluator = make_evaluator
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(threads)
@@ -130,10 +135,15 @@ class LocalExecutor:
         self._job: tuple[int, PruningConfig, Race | None] | None = None
 
     def hold(
-        self, images: Measurable, reference: DenseReference | None = None, *, precision: Precision = "float32"
+        self,
+        images: Measurable,
+        reference: DenseReference | None = None,
+        *,
+        batch_size: int,
+        precision: Precision = "float32",
     ) -> None:
         """Take the images for what follows."""
-        self._evaluator = self._make_evaluator(images, precision=precision)
+        self._evaluator = self._make_evaluator(images, batch_size=batch_size, precision=precision)
         if reference is not None:
             self._evaluator.compare_with(reference)
 

@@ -63,15 +63,15 @@ def _search(store: Store, job: JobRecord, report: Report) -> Done:
 
     db = os.environ["PRUNEFRONT_DB"]
     request, name = job.request, str(job.study)
+    execution = _execution(request.get("n_workers"))
     if "settings" in request and job.progress is None:
         settings = SearchSettings.parse(_on_this_machine(request["settings"]))
-        study = Study.create(settings, n_trials=request["n_trials"], db=db, say=_say)
+        study = Study.create(settings, n_trials=request["n_trials"], db=db, say=_say, execution=execution)
         report({"n_finished": 0, "n_trials": request["n_trials"]})  # from here on another attempt goes on with it
     else:
         study = Study.open(name, db=db)
         for change in study.changed_versions():
             _say(f"note: {change} since the study began; float results may differ in their last bits")
-    execution = _execution(request.get("n_workers"))
     with study, stop_on_signal(_say) as stop_requested:
         _say(f"study {name}: {request['n_trials'] or study.record.n_trials} trials")
         progress = study.run(

@@ -71,6 +71,7 @@ class Study(RememberedStudy):
         n_trials: int = 200,
         db: str = DEFAULT_DB,
         say: Callable[[str], None] = lambda _: None,
+        execution: Execution | None = None,
         **values: Any,
     ) -> Study:
         """Load and check everything a search needs, and remember it as a new study.
@@ -85,17 +86,20 @@ class Study(RememberedStudy):
             n_trials: candidates to measure.
             db: where to remember it.
             say: is told, line by line, what was found.
+            execution: where ``run`` will measure. Its workers then start at once, and are up by the time that the
+                dense model has been measured here.
 
         Raises:
             InvalidInput: something in the settings does not fit, or the name is taken.
             BudgetUnsatisfiable: no layout of the space meets the budget.
             DenseTooLow: the dense model does not do what it should.
             DatabaseError: the database cannot be used.
+            WorkersLost: the workers cannot be started.
         """
         settings = settings or SearchSettings.parse(values)
-        store, record, bench, reference = create(settings, n_trials, db, say)
-        study = cls(store, record, bench)
-        study._reference = reference
+        created = create(settings, n_trials, db, say, execution)
+        study = cls(created.store, created.record, created.bench)
+        study._reference, study._executor = created.reference, created.executor
         return study
 
     @classmethod
@@ -165,7 +169,12 @@ class Study(RememberedStudy):
                 with self._state_kept(), closing(bench.start(Execution(executor="local"))) as idle:
                     return self._loop(idle, lease, audience, n_retries).run()
             with self._state_kept(), self._workers(execution, say) as executor:
-                executor.hold(bench.search_images, self._reference, precision=bench.settings.settled_precision)
+                executor.hold(
+                    bench.search_images,
+                    self._reference,
+                    batch_size=bench.settings.settled_batch_size,
+                    precision=bench.settings.settled_precision,
+                )
                 if self._reference is None:
                     _, self._reference = executor.measure_dense()
                 return self._loop(executor, lease, audience, n_retries).run()
@@ -204,7 +213,7 @@ class Study(RememberedStudy):
                 self._patient(Audience(say=say)),
                 self._workers(execution, say) as executor,
             ):
-                executor.hold(images)
+                executor.hold(images, batch_size=bench.settings.settled_batch_size)
                 measurement, _ = executor.measure_dense()
                 if self.dense(MeasurementKind.CONFIRM) is None:
                     self._store.add_measurement(self._id, None, MeasurementKind.CONFIRM, measurement)

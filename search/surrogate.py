@@ -8,20 +8,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.special import ndtr
+from threadpoolctl import ThreadpoolController
 
-__all__ = ["Surrogate"]
+__all__ = ["Surrogate", "in_one_thread"]
 
 _REACHES = (0.25, 0.5, 1.0, 2.0, 4.0)  # within which layouts are alike, in root mean squared standardised differences
 _NOISES = (0.003, 0.03, 0.3)  # the variance of measuring, as a share of that of the layouts
 _N_TO_CHOOSE_BY = 100  # of the measured, evenly: enough to choose by, and the time grows with the cube
 _LEAST_SPREAD = 1e-9
+_BLAS = ThreadpoolController()
 
 Array = npt.NDArray[np.float64]
+
+
+def in_one_thread() -> AbstractContextManager[Any]:
+    """Keep matrix products to one thread.
+
+    On matrices as small as these a second one gains nothing, and takes the workers' time while it waits for the next.
+    """
+    limited: AbstractContextManager[Any] = _BLAS.limit(limits=1, user_api="blas")
+    return limited
 
 
 class Surrogate:

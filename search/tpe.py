@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search.parzen import ParzenSpace
-from search.surrogate import Surrogate
+from search.surrogate import Surrogate, in_one_thread
 from spaces.domains import Choice, Parameter, ParameterValue
 from spaces.method_choice import METHOD
 
@@ -84,7 +84,8 @@ class Tpe:
         if self._profile is None or any(self._missed_by):
             beside = [*(self._rows[trial] for trial in others), *map(self._space.encode, running)]
             return self._space.draw(rows, np.array(beside), rng)
-        return self._most_promising(self._profile, np.concatenate((good, others)), rows, running, rng)
+        with in_one_thread():
+            return self._most_promising(self._profile, np.concatenate((good, others)), rows, running, rng)
 
     def _most_promising(
         self,

@@ -156,14 +156,20 @@ class TuneExecutor:
         self._n_out = 0
         self._images: Measurable | None = None
         self._reference: DenseReference | None = None
-        self._precision: Precision = "float32"
+        self._how: dict[str, Any] = {}  # batch size and precision
 
     def hold(
-        self, images: Measurable, reference: DenseReference | None = None, *, precision: Precision = "float32"
+        self,
+        images: Measurable,
+        reference: DenseReference | None = None,
+        *,
+        batch_size: int,
+        precision: Precision = "float32",
     ) -> None:
         """Take the images for what follows."""
         self._end_experiment()
-        self._images, self._reference, self._precision = images, reference, precision
+        self._images, self._reference = images, reference
+        self._how = {"batch_size": batch_size, "precision": precision}
 
     def measure_dense(self) -> tuple[Measurement, DenseReference]:
         """Measure the dense model on an actor of its own, which is gone before the experiment begins.
@@ -174,7 +180,7 @@ class TuneExecutor:
         images = self._given()
         actor = ray.remote(num_cpus=self._cluster.cpus_per_worker, num_gpus=self._cluster.gpus_per_worker)(Actor)
         worker = actor.remote(**self._worker)
-        task = Task(ray.put(images), pixels_digest(images), self._precision)
+        task = Task(ray.put(images), pixels_digest(images), **self._how)
         try:
             measurement, self._reference = ray.get(worker.measure_dense.remote([ray.put(self._loaded)], task))
         except ray.exceptions.RayTaskError as error:
@@ -225,16 +231,13 @@ class TuneExecutor:
         return self._images
 
     def _begin_experiment(self) -> _Hatch:
-        threads, how = self._worker["threads"], {name: self._worker[name] for name in ("device", "batch_size")}
         trainable = tune.with_parameters(
             LayoutTrainable,
             loaded=self._loaded,
             images=self._given(),
             reference=self._reference,
-            precision=self._precision,
-            cache_bytes=self._worker["cache_bytes"],
-            threads=threads,
-            **how,
+            **self._worker,
+            **self._how,
         )
         needs = {"cpu": self._cluster.cpus_per_worker, "gpu": self._cluster.gpus_per_worker}
         hatch = self._hatch = _Hatch()

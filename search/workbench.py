@@ -101,7 +101,6 @@ class Workbench:
             most_workers=n_workers,
             say=say,
             device=settings.device,
-            batch_size=settings.settled_batch_size,
             threads=settings.threads,
             cache_bytes=self.cache_bytes(execution),
         )

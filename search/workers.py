@@ -84,11 +84,16 @@ class RayExecutor:
         return len(self._idle) + len(self._running)
 
     def hold(
-        self, images: Measurable, reference: DenseReference | None = None, *, precision: Precision = "float32"
+        self,
+        images: Measurable,
+        reference: DenseReference | None = None,
+        *,
+        batch_size: int,
+        precision: Precision = "float32",
     ) -> None:
         """Put the images into the object store, from which each node fetches them once for all its workers."""
         known = None if reference is None else ray.put(reference)
-        self._task = Task(ray.put(images), pixels_digest(images), precision, known)
+        self._task = Task(ray.put(images), pixels_digest(images), batch_size, precision, known)
 
     def measure_dense(self) -> tuple[Measurement, DenseReference]:
         """Measure the dense model on the first worker that is there.

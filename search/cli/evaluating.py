@@ -55,12 +55,12 @@ def evaluate(config: Path, as_json: bool, **options: Any) -> None:
     loaded = open_model(model)
     layout.cost(loaded.architecture)  # a layout that does not fit is refused before images are decoded
     images, _, _ = take_images(data, open_data(data, loaded), loaded)
-    evaluator = partial(evaluator_of, loaded, device=measuring.device, batch_size=measuring.settled_batch_size)
+    evaluator = partial(evaluator_of, loaded, device=measuring.device)
     say(f"measuring on {len(images)} images")
     if _searched_on(config) == images.list_hash:
         say("note: the layout was chosen on these very images, so its number here is partly luck; see --image-seed")
     with closing(LocalExecutor(evaluator, threads=measuring.threads)) as executor:
-        executor.hold(images, precision=measuring.settled_precision)
+        executor.hold(images, batch_size=measuring.settled_batch_size, precision=measuring.settled_precision)
         dense, _ = executor.measure_dense()
         measured = executor.measure(layout)
     metric = "miou" if loaded.architecture.heads else "top1" if images.has_labels else "agreement"

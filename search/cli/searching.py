@@ -149,10 +149,9 @@ def search(**options: Any) -> None:
             **options,
         }
     )
-    execution.require_suits(settings.task)  # before anything is loaded, and a study begun that could not go on
     from search.study import Study
 
-    with Study.create(settings, n_trials=n_trials, db=db, say=say) as created:
+    with Study.create(settings, n_trials=n_trials, db=db, say=say, execution=execution) as created:
         _go_on(created, execution, output, as_json=as_json)
 
 
@@ -212,10 +211,7 @@ def _go_on(
     record = study.record
     if finding := study.cache_finding(execution):
         say(finding)
-    say(
-        f"study {record.name}: {n_trials or record.n_trials} trials, {record.sampler}, seed {record.seed}; "
-        "starting its workers"
-    )
+    say(f"study {record.name}: {n_trials or record.n_trials} trials, {record.sampler}, seed {record.seed}")
     line = ProgressLine(record.metric, record.budget_high_gflops)
     try:
         with results_alone_on_stdout(), stop_on_signal(say) as stop_requested:

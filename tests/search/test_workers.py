@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import replace
 
 import pytest
 
+from objectives.diagnosis import DenseTooLow
 from search import Execution, Study
 from search.config import SearchSettings
 from search.workbench import load
@@ -33,12 +35,12 @@ def bench(place):
 def test_ray_workers_measure_what_this_process_measures(bench):
     layouts = [ZeroTPrune(after=(1, 3), keep_rate=(0.7, 0.8), s=1), RandomDrop(after=(2,), keep_rate=(0.5,))]
     local = bench.start(Execution(executor="local"))
-    local.hold(bench.search_images)
+    local.hold(bench.search_images, batch_size=bench.settings.settled_batch_size)
     local.measure_dense()
     expected = [local.measure(layout) for layout in layouts]
     local.close()
     workers = bench.start(Execution(n_workers=2))
-    workers.hold(bench.search_images)
+    workers.hold(bench.search_images, batch_size=bench.settings.settled_batch_size)
     workers.measure_dense()
     while workers.n_workers < 2:  # the second may still be starting
         assert workers.next_outcome(1) is None
@@ -83,6 +85,39 @@ def test_one_two_and_four_workers_give_the_same_trials(place, tmp_path, sampler)
     assert stories[0] == stories[1] == stories[2]
 
 
+def until_cpus_are_free(n):
+    import ray
+
+    until = time.monotonic() + 60
+    while (free := ray.available_resources().get("CPU", 0)) != n:
+        assert time.monotonic() < until, free
+        time.sleep(0.05)
+
+
+def test_workers_start_before_the_dense_model_is_measured_and_leave_where_it_is_refused(place, tmp_path):
+    execution, db = Execution(n_workers=3), f"sqlite:///{tmp_path}/early.db"
+    until_cpus_are_free(4)
+    said = []
+
+    def note(line):
+        said.append(line)
+        if line.startswith("measuring in batches"):
+            until_cpus_are_free(1)
+
+    with pytest.raises(DenseTooLow):
+        Study.create(n_trials=6, db=db, say=note, execution=execution, **place.settings(expect_top1=99.9))
+    until_cpus_are_free(4)
+    assert not (tmp_path / "early.db").exists()
+    assert any(line.startswith("measuring in batches") for line in said)
+    with pytest.raises(InvalidInput, match="5 workers cannot be kept busy by a look-ahead of 4"):
+        Study.create(n_trials=6, db=db, execution=Execution(n_workers=5), **place.settings())
+    assert not (tmp_path / "early.db").exists()
+    with Study.create(n_trials=6, db=db, execution=execution, **place.settings()) as study:
+        until_cpus_are_free(1)
+        assert study.run(execution=execution).n_finished == 6
+    until_cpus_are_free(4)
+
+
 def outcome_of(workers):
     while (outcome := workers.next_outcome(60)) is None:
         pass
@@ -98,7 +133,7 @@ def large_bench():
 
 def test_a_worker_that_is_killed_in_mid_candidate_loses_it_and_the_next_one_measures_the_same(large_bench):
     workers = large_bench.start(Execution(n_workers=1))
-    workers.hold(large_bench.search_images)
+    workers.hold(large_bench.search_images, batch_size=large_bench.settings.settled_batch_size)
     workers.measure_dense()
     layout = RandomDrop(after=(2,), keep_rate=(0.5,))
     workers.submit(0, layout)
@@ -121,7 +156,7 @@ def test_a_worker_that_is_killed_in_mid_candidate_loses_it_and_the_next_one_meas
 
 def test_a_candidate_that_fails_is_an_outcome(bench):
     workers = bench.start(Execution(n_workers=1))
-    workers.hold(bench.search_images)
+    workers.hold(bench.search_images, batch_size=bench.settings.settled_batch_size)
     workers.measure_dense()
     workers.submit(5, RandomDrop(after=(40,), keep_rate=(0.5,)))
     outcome = workers.next_outcome(60)
@@ -138,7 +173,7 @@ def test_more_workers_than_the_look_ahead_keeps_busy_are_refused(bench):
 
 def test_images_or_weights_that_are_not_those_sent_are_refused(bench):
     workers = bench.start(Execution(n_workers=1))
-    workers.hold(bench.search_images)
+    workers.hold(bench.search_images, batch_size=bench.settings.settled_batch_size)
     whole = workers._task
     workers._task = replace(whole, digest="other")
     with pytest.raises(PrunefrontError, match=r"got other images \(\w+\) than the driver sent \(other\)"):
