@@ -23,8 +23,8 @@ __all__ = ["Calibrated", "calibrate"]
 _BATCHES = {"cpu": (16, 32, 64, 128), "cuda": (64, 128, 256, 512)}
 _LOOKS = 8  # batches that a measurement has at least; after each of them a race may end
 _N_LAYOUTS = 3
-_ROUNDS = 3
-_AS_FAST = 1.05  # times as long as the fastest
+_ROUNDS = 2
+_AS_FAST = 1.03  # times as long as the fastest
 _GAINS = 0.99  # times as long as a batch of half the size, at most
 _WORTHWHILE = 1.1  # times as fast as float32
 
@@ -42,8 +42,8 @@ def calibrate(bench: Workbench, say: Callable[[str], None]) -> Calibrated:
     """Settle what the settings leave open, and measure the dense model.
 
     The smallest batch is taken that is about as fast as the fastest: it is doubled for as long as that gains. Half
-    precision is taken where it is faster and leaves the dense model's metric within the 95 % interval that it has in
-    float32. What times nothing comes first: workers may be starting meanwhile.
+    precision, for which larger batches pay, is taken where it is faster in them and leaves the dense model's metric
+    within the 95 % interval that it has in float32. What times nothing comes first: workers may be starting meanwhile.
 
     Raises:
         InvalidInput: half precision was asked for, and moves the metric out of that interval.
@@ -52,11 +52,12 @@ def calibrate(bench: Workbench, say: Callable[[str], None]) -> Calibrated:
     with closing(LocalExecutor(bench.evaluator, threads=settings.threads)):  # so that it is timed with its threads
         sizes = _batches(bench)
         dense, reference = bench.evaluator(images, batch_size=sizes[0]).measure_dense()
-        batch_size = _fastest_batch(bench, sizes)
-        precision, gain = settings.precision, ""
-        if precision == "auto":
-            precision, speedup = _faster_precision(bench, batch_size)
+        if settings.precision == "auto":
+            precision, batch_size, speedup = _fastest(bench, sizes)
             gain = f", {speedup:.2f}x as fast as float32 here"
+        else:
+            precision, gain = settings.precision, ""
+            batch_size = _fastest_batch(bench, sizes, precision)
         if precision != "float32":
             half = bench.evaluator(images, batch_size=batch_size, precision=precision).measure_dense()
             before = dense.values[METRICS[settings.metric].name]
@@ -85,9 +86,22 @@ def _batches(bench: Workbench) -> list[int]:
     return [first, *(size for size in larger if size * _LOOKS <= len(bench.search_images))]
 
 
-def _fastest_batch(bench: Workbench, sizes: Sequence[int]) -> int:
+def _fastest(bench: Workbench, sizes: Sequence[int]) -> tuple[Precision, int, float]:
+    """Find the precision and the batch, and how many times as fast as float32 half precision is."""
+    half: Precision = "bfloat16"
+    if bench.settings.device == "cuda" and not torch.cuda.is_bf16_supported():
+        half = "float16"
+    batch_size = _fastest_batch(bench, sizes, half)
+    in_half, in_float32 = _timed(bench, [_evaluator(bench, batch_size, each) for each in (half, "float32")])
+    speedup = in_float32 / in_half
+    if speedup >= _WORTHWHILE:
+        return half, batch_size, speedup
+    return "float32", _fastest_batch(bench, sizes, "float32"), speedup
+
+
+def _fastest_batch(bench: Workbench, sizes: Sequence[int], precision: Precision) -> int:
     """Find the smallest batch that is about as fast as the fastest."""
-    evaluators = [bench.evaluator(bench.search_images, batch_size=size) for size in sizes]
+    evaluators = [_evaluator(bench, size, precision) for size in sizes]
     seconds = [1.0]  # for an image, of those that the first takes
     for smaller, larger in pairwise(evaluators):
         before, after = _timed(bench, [smaller, larger])
@@ -97,17 +111,8 @@ def _fastest_batch(bench: Workbench, sizes: Sequence[int]) -> int:
     return next(size for size, each in zip(sizes, seconds, strict=False) if each <= _AS_FAST * min(seconds))
 
 
-def _faster_precision(bench: Workbench, batch_size: int) -> tuple[Precision, float]:
-    """Find whether half precision is worth while, and how many times as fast as float32 it is."""
-    half: Precision = "bfloat16"
-    if bench.settings.device == "cuda" and not torch.cuda.is_bf16_supported():
-        half = "float16"
-    choices: tuple[Precision, Precision] = ("float32", half)
-    in_float32, in_half = _timed(
-        bench, [bench.evaluator(bench.search_images, batch_size=batch_size, precision=each) for each in choices]
-    )
-    speedup = in_float32 / in_half
-    return (half if speedup >= _WORTHWHILE else "float32"), speedup
+def _evaluator(bench: Workbench, batch_size: int, precision: Precision) -> AnyEvaluator:
+    return bench.evaluator(bench.search_images, batch_size=batch_size, precision=precision)
 
 
 def _timed(bench: Workbench, evaluators: Sequence[AnyEvaluator]) -> list[float]:
