@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from objectives.memory import is_out_of_memory
 from search import Execution, Study
-from search.cli.looking import show
+from search.cli.main import cli
 from search.config import SearchSettings
 from search.executors import measure_safely
 from search.workbench import load
@@ -84,7 +84,7 @@ def test_what_a_search_does_about_its_memory_is_said_and_remembered(place, db):
     assert study.dense().batch_size == 8
     assert {trial.measurement.batch_size for trial in study.trials()} == {4}
     assert trial_as_json(study.trial(0))["measured"]["batch_size"] == 4
-    shown = CliRunner().invoke(show, ["small", "0", "--db", db]).output
+    shown = CliRunner().invoke(cli, ["show", "small", "0", "--db", db]).output
     assert "measured in batches of 4 images, since the memory did not suffice for 8" in shown
     assert shown.count("since the memory did not suffice") == 1
 
