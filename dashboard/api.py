@@ -11,6 +11,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from dashboard.desk import Desk
 from dashboard.job_pictures import draw_picture
+from dashboard.names import StudyName
 from spaces import InvalidInput, PrunefrontError
 from storage import JobKind, JobRecord, JobState, TrialState
 from storage.database import DatabaseError, NotThere
@@ -34,6 +35,7 @@ _STATUS: tuple[tuple[type[PrunefrontError], int], ...] = (
 def make_api(desk: Desk) -> Blueprint:
     """Make the routes under ``/api``."""
     api = Blueprint("api", __name__, url_prefix="/api")
+    api.record_once(lambda made: made.app.url_map.converters.update(study=StudyName))
     api.register_error_handler(PrunefrontError, _told_plainly)
     api.add_url_rule("/health", view_func=lambda: _health(desk), endpoint="health")
     for add in (_add_studies, _add_trials, _add_changes, _add_jobs):
@@ -55,25 +57,25 @@ def _add_studies(api: Blueprint, desk: Desk) -> None:
         items = [desk.describe(study) for study in found[offset : offset + limit]]
         return _listing(items, len(found), offset)
 
-    @api.get("/studies/<name>")
+    @api.get("/studies/<study:name>")
     def study(name: str) -> Response:
         record = desk.store.study(name)
         about = {"provenance": asdict(record.provenance), "settings": record.spec["settings"]}
         job = desk.job_of(name)
         return jsonify(desk.describe(record) | about | {"job": None if job is None else job_as_json(job)})
 
-    @api.get("/studies/<name>/front")
+    @api.get("/studies/<study:name>/front")
     def front(name: str) -> Response:
         snapshot = desk.snapshot(name)
         trials = [trial_as_json(trial) for trial in desk.front(snapshot)]
         return jsonify(study=name, metric=snapshot.study.metric, front=trials)
 
-    @api.get("/studies/<name>/front.csv")
+    @api.get("/studies/<study:name>/front.csv")
     def front_table(name: str) -> Response:
         snapshot = desk.snapshot(name)
         return _download(table_of(desk.front(snapshot), snapshot.study.metric), "text/csv", f"{name}-front", "csv")
 
-    @api.get("/studies/<name>/history")
+    @api.get("/studies/<study:name>/history")
     def history(name: str) -> Response:
         snapshot = desk.snapshot(name)
         milestones = [milestone._asdict() for milestone in snapshot.history.milestones]
@@ -81,7 +83,7 @@ def _add_studies(api: Blueprint, desk: Desk) -> None:
 
 
 def _add_trials(api: Blueprint, desk: Desk) -> None:
-    @api.get("/studies/<name>/trials")
+    @api.get("/studies/<study:name>/trials")
     def trials(name: str) -> Response:
         offset, limit = _page()
         states = [_choice("state", text, TrialState) for text in request.args.getlist("state")]
@@ -91,12 +93,12 @@ def _add_trials(api: Blueprint, desk: Desk) -> None:
         )
         return _listing([trial_as_json(trial) for trial in found], total, offset)
 
-    @api.get("/studies/<name>/trials/<int:number>")
+    @api.get("/studies/<study:name>/trials/<int:number>")
     def trial(name: str, number: int) -> Response:
         found = desk.study(name).trial(number)
         return jsonify(trial_as_json(found) | {"params": dict(found.params), "traceback": found.traceback})
 
-    @api.get("/studies/<name>/trials/<int:number>/layout.<suffix>")
+    @api.get("/studies/<study:name>/trials/<int:number>/layout.<suffix>")
     def layout(name: str, number: int, suffix: str) -> Response:
         if suffix not in EXPORT_FORMATS:
             raise NotThere(f"a layout is exported as {' or '.join(EXPORT_FORMATS)}, got {suffix!r}")
@@ -104,7 +106,7 @@ def _add_trials(api: Blueprint, desk: Desk) -> None:
         text = layout_text(found.layout(found.trial(number)), f".{suffix}")
         return _download(text, EXPORT_FORMATS[suffix], f"{name}-trial-{number}", suffix)
 
-    @api.get("/studies/<name>/trials/<int:number>/compare")
+    @api.get("/studies/<study:name>/trials/<int:number>/compare")
     def compare(name: str, number: int) -> Response:
         other = desk.study(request.args.get("study", name))
         which = request.args.get("with", DENSE)
@@ -121,7 +123,7 @@ def _add_trials(api: Blueprint, desk: Desk) -> None:
                 raise NotThere(f"nobody asked for {what} of trial {number} yet: POST here to do so")
             return jsonify(job_as_json(job))
 
-        route = f"/studies/<name>/trials/<int:number>/{kind.value}"
+        route = f"/studies/<study:name>/trials/<int:number>/{kind.value}"
         api.add_url_rule(route, view_func=view, endpoint=kind.value)
 
     newest_job(JobKind.PICTURES, "pictures")
@@ -139,10 +141,10 @@ def _add_changes(api: Blueprint, desk: Desk) -> None:
         api.add_url_rule(route, view_func=view, methods=["POST"], endpoint=f"ask {route}")
 
     change("/studies", desk.launch)
-    change("/studies/<name>/resume", desk.resume)
-    change("/studies/<name>/confirm", desk.confirm)
-    change("/studies/<name>/trials/<int:number>/pictures", desk.ask_for_pictures)
-    change("/studies/<name>/trials/<int:number>/bundle", desk.ask_for_bundle)
+    change("/studies/<study:name>/resume", desk.resume)
+    change("/studies/<study:name>/confirm", desk.confirm)
+    change("/studies/<study:name>/trials/<int:number>/pictures", desk.ask_for_pictures)
+    change("/studies/<study:name>/trials/<int:number>/bundle", desk.ask_for_bundle)
     change("/jobs/<int:job_id>/cancel", lambda job_id, values: desk.cancel(job_id))
 
     @api.post("/budget")

@@ -12,6 +12,7 @@ from waitress.server import create_server
 from dashboard.api import make_api
 from dashboard.app import make_app
 from dashboard.desk import Desk
+from dashboard.names import keep_slashes
 from dashboard.security import MAX_BODY_BYTES, Access, Guard, content_policy
 from spaces.errors import PrunefrontError
 
@@ -24,7 +25,7 @@ def make_wsgi(desk: Desk, access: Access) -> Callable[..., Any]:
     """Make the whole dashboard as one WSGI application."""
     app = make_app(desk)
     app.server.register_blueprint(make_api(desk))
-    return Guard(app.server.wsgi_app, access, content_policy(app.csp_hashes()))
+    return Guard(keep_slashes(app.server.wsgi_app, "/api/studies/"), access, content_policy(app.csp_hashes()))
 
 
 def serve(wsgi: Callable[..., Any], host: str, port: int, on_ready: Callable[[int], None]) -> None:

@@ -5,11 +5,14 @@ import io
 import json
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
+from flask import Flask
 from werkzeug.test import Client
 
+from dashboard.api import make_api
 from dashboard.app import page_of
 from dashboard.desk import Desk
 from dashboard.roots import Roots
@@ -56,8 +59,9 @@ def post(client, path, values, status):
 
 
 def test_the_document_describes_the_routes_that_there_are_and_no_others(served):
-    guard = make_wsgi(served[1], Access.of("127.0.0.1", None))
-    rules = [rule for rule in guard._app.__self__.url_map.iter_rules() if not rule.rule.endswith("<path:rest>")]
+    app = Flask("prunefront")
+    app.register_blueprint(make_api(served[1]))
+    rules = [rule for rule in app.url_map.iter_rules() if not rule.rule.endswith("<path:rest>")]
     methods = [(rule, method) for rule in rules if rule.rule.startswith("/api") for method in rule.methods]
     place = re.compile(r"<(?:[a-z]+:)?([a-z_]+)>")
     there = {f"{method} " + place.sub(r"{\1}", rule.rule) for rule, method in methods if method in ("GET", "POST")}
@@ -117,6 +121,22 @@ def test_a_bundle_is_asked_for_and_its_folder_is_named_by_the_server(tmp_path):
         assert post(client, place, {"formats": ["onnx"]}, 201)["id"] == asked["id"], "it is being written already"
         assert get(client, place)["id"] == asked["id"]
     assert Roots(output=tmp_path).output_path("../a/b") == f"{tmp_path}/..%2Fa%2Fb"
+
+
+@pytest.mark.parametrize("name", ["a/b", "a/trials", "50%", "a%2Fb", "..", "sp ace/%25/ä", "x?y#z"])
+def test_a_study_is_found_whatever_its_name(tmp_path, name):
+    with Store(f"sqlite:///{tmp_path}/test.db", create=True) as store:
+        study = store.create_study(new_study(name))
+        store.create_study(new_study("a"))
+        store.add_trial(study.id, new_trial(0))
+        store.finish_trial(study.id, 0, measurement(30), "worker")
+        client = Client(make_wsgi(Desk(store), Access.of("127.0.0.1", None)))
+        place = f"/studies/{quote(name, safe='')}"
+        assert get(client, place)["name"] == name
+        assert get(client, f"{place}/trials?limit=1")["total"] == 1
+        assert get(client, f"{place}/front")["study"] == name
+        assert get(client, f"{place}/trials/0")["trial"] == 0
+        assert repr(f"{name}-") in get(client, f"{place}-", 404)["error"]
 
 
 def test_trials_are_compared_image_by_image(client):
