@@ -9,11 +9,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import dash
-from dash import ClientsideFunction, Input, Output, dcc, html, set_props
+from dash import Input, Output, dcc, html, set_props
+from flask import Response, request
 
 from dashboard.desk import Desk
 from dashboard.pages import images, jobs, launch, studies, study, trial
-from dashboard.pages.parts import aria, card, empty
+from dashboard.pages.parts import aria, card, empty, in_browser
 from spaces.errors import PrunefrontError
 from storage.database import DatabaseError, NotThere
 
@@ -22,6 +23,7 @@ __all__ = ["make_app", "page_of"]
 _INDEX = """<!doctype html>
 <html lang="en"><head>{%metas%}<title>{%title%}</title>{%favicon%}{%css%}</head>
 <body>{%app_entry%}<footer>{%config%}{%scripts%}{%renderer%}</footer></body></html>"""
+_PLOTLY = "/_dash-component-suites/plotly/package_data/plotly.min.js"  # as Dash names it
 _PAGES: tuple[tuple[str, Callable[..., Any]], ...] = (
     (r"/", studies.layout),
     (r"/launch", launch.layout),
@@ -45,10 +47,10 @@ def make_app(desk: Desk) -> dash.Dash:
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )
     app.layout = _frame(desk)
+    app.server.after_request(_fetch_plotly_early)
     # What only the browser knows: whether it can draw with WebGL, and which colours a person wants.
-    in_browser: Any = app.clientside_callback
-    in_browser(ClientsideFunction("prunefront", "hasWebGL"), Output("webgl", "data"), Input("url", "pathname"))
-    in_browser(ClientsideFunction("prunefront", "theme"), Output("theme", "data"), Input("theme-switch", "n_clicks"))
+    in_browser(app, "hasWebGL", Output("webgl", "data"), Input("url", "pathname"))
+    in_browser(app, "theme", Output("theme", "data"), Input("theme-switch", "n_clicks"))
 
     @app.callback(Output("page", "children"), Output("alert", "children"), Input("url", "pathname"))
     def show(path: str | None) -> Any:
@@ -93,6 +95,13 @@ def _frame(desk: Desk) -> html.Div:
             html.Main(html.Div(className="skeleton"), id="page", tabIndex=-1),
         ]
     )
+
+
+def _fetch_plotly_early(answer: Response) -> Response:
+    """Let a browser fetch what draws while it makes the page, of pages that always draw; else it would begin after."""
+    if request.path.startswith("/study/") and answer.mimetype == "text/html":
+        answer.headers.add("Link", f"<{_PLOTLY}>; rel=preload; as=script")
+    return answer
 
 
 def _tell(error: Exception) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = ["MAX_SVG_POINTS", "Look", "chosen_patch", "colour_choices", "front_fi
 
 MAX_SVG_POINTS = 5_000
 _SVG_IS_ENOUGH = 1_500  # points up to which SVG is as quick, and sharper
+_SIZES = ((5_000, 6.0), (30_000, 4.5), (math.inf, 3.0))  # of points, in pixels, by how many there are at most
 _METHOD, _TIME = "method", "trial"
 _STOPPED, _MEASURED, _NEW_STOPPED, _NEW_MEASURED, _LINE, _FRONT, _CONFIRMED, _DENSE, _CHOSEN = range(9)
 _OUT = "stopped early, or over the budget"
@@ -42,9 +44,9 @@ class Look:
     has_webgl: bool = True
 
 
-def colour_choices(snapshot: StudySnapshot) -> list[str]:
-    """Name what points can be coloured by."""
-    return [_METHOD, _TIME, *(name for name in snapshot.parameters if name not in (_METHOD, _TIME))]
+def colour_choices(parameters: Iterable[str]) -> list[str]:
+    """Name what points can be coloured by, where these are drawn for each."""
+    return [_METHOD, _TIME, *(name for name in parameters if name not in (_METHOD, _TIME))]
 
 
 def front_figure(snapshot: StudySnapshot, dense: Measurement | None, look: Look) -> tuple[go.Figure, int]:
@@ -62,14 +64,15 @@ def front_figure(snapshot: StudySnapshot, dense: Measurement | None, look: Look)
     theme, label = look.theme, METRICS[snapshot.study.metric].label
     figure = go.Figure(layout=theme.layout(uirevision=snapshot.study.name, showlegend=True))
     colours = _Colours(snapshot, look)
-    grey = {"color": theme.points, "size": 5, "symbol": "x", "opacity": 0.45}
+    size = _size(len(measured) + len(stopped))
+    grey = {"color": theme.points, "size": size, "symbol": "x", "opacity": 0.45}
     figure.add_trace(_cloud(scatter, _OUT, stopped, grey))
-    figure.add_trace(_cloud(scatter, "measured", measured, colours.marker(measured)))
+    figure.add_trace(_cloud(scatter, "measured", measured, {"size": size, **colours.marker(measured), **colours.bar()}))
     figure.add_trace(_growing(_OUT, grey))
-    figure.add_trace(_growing("measured", colours.marker([]) | {"color": []}))
+    figure.add_trace(_growing("measured", {"size": size, **colours.marker([])}))
     figure.add_trace(go.Scatter(mode="lines", hoverinfo="skip", showlegend=False))
-    size = {"size": 9, "color": theme.front, "line": {"width": 1, "color": theme.ground}}
-    figure.add_trace(_marks("front", size, with_intervals=True))
+    filled = {"size": 9, "color": theme.front, "line": {"width": 1, "color": theme.ground}}
+    figure.add_trace(_marks("front", filled, with_intervals=True))
     open_diamond = {"size": 10, "color": theme.confirmed, "symbol": "diamond-open"}
     figure.add_trace(_marks("front on unseen images", open_diamond, with_intervals=True))
     figure.add_trace(_marks("dense model", {"size": 14, "color": theme.dense, "symbol": "star"}))
@@ -105,7 +108,8 @@ def growth(snapshot: StudySnapshot, look: Look, n_measured: int, n_stopped: int)
         trace["x"] = [point.gflops for point in points]
         trace["y"] = [point.value for point in points]
         trace["customdata"] = [point.number for point in points]
-    patch["data"][_NEW_MEASURED]["marker"]["color"] = _Colours(snapshot, look).values(measured)
+    for name, value in _Colours(snapshot, look).marker(measured).items():
+        patch["data"][_NEW_MEASURED]["marker"][name] = value
     for index, values in _front_values(snapshot).items():
         for name, value in values.items():
             patch["data"][index][name] = value
@@ -121,73 +125,91 @@ def chosen_patch(point: Point | None) -> Patch:
 
 
 class _Colours:
-    """What colour each point has."""
+    """What colour each point has: one for all, or a number for each on a scale of their own.
+
+    Categories are numbers, too, on a scale of steps: an array of them is little for a browser to read, and a hundred
+    thousand names of colours are not.
+    """
 
     def __init__(self, snapshot: StudySnapshot, look: Look) -> None:
         self._snapshot, self._theme, self._by = snapshot, look.theme, look.colour
-        self._categories: dict[str, str] = {}
-        self._is_number = look.colour == _TIME
-        if look.colour not in (None, "", _METHOD, _TIME):
-            sample = self._drawn(snapshot.measured[:200])
-            self._is_number = all(isinstance(value, int | float | None) for value in sample)
+        self._categories: dict[str, str] | None = None  # each one's colour; their numbers are their places here
+        if look.colour == _METHOD:
+            methods = snapshot.study.methods
+            self._categories = {method: method_style(method, methods)[0] for method in methods}
+        elif look.colour not in (None, "", _TIME):
+            drawn = self._drawn(snapshot.measured)
+            if not all(isinstance(value, int | float | None) for value in drawn[:200]):
+                found = dict.fromkeys(map(str, drawn))
+                self._categories = {name: _nth_colour(n) for n, name in enumerate(found)}
 
     def marker(self, points: Sequence[Point]) -> dict[str, Any]:
         """Give a trace's marker."""
-        marker: dict[str, Any] = {"size": 6, "opacity": 0.7 if not self._by else 0.85, "color": self.values(points)}
-        if self._is_number:
-            name = html.escape(str(self._by))
-            bar = {"title": {"text": name, "side": "right"}, "thickness": 10, "outlinewidth": 0, "len": 0.9}
-            values = self.values(self._snapshot.measured) or [0.0, 1.0]
-            known = [value for value in values if value is not None] or [0.0]
+        marker: dict[str, Any] = {"opacity": 0.85 if self._by else 0.7, "color": self.values(points)}
+        if self._categories is not None:
+            return marker | _steps(list(self._categories.values()))
+        if self._by:
+            known = [value for value in self.values(self._snapshot.measured) if value is not None] or [0.0]
             marker |= {"colorscale": self._theme.scale, "cmin": min(known), "cmax": max(known)}
-            marker |= {"colorbar": bar} if points else {}
         return marker
 
-    def values(self, points: Sequence[Point]) -> list[Any]:
-        """Give each point's colour, or the number that stands for it."""
+    def bar(self) -> dict[str, Any]:
+        """Explain numbers, in a marker of the one trace that does."""
+        if not self._by or self._categories is not None or not self._snapshot.measured:
+            return {}
+        title = {"text": html.escape(self._by), "side": "right"}
+        return {"colorbar": {"title": title, "thickness": 10, "outlinewidth": 0, "len": 0.9}}
+
+    def values(self, points: Sequence[Point]) -> Any:
+        """Give the colour of all points, or the number that stands for each one's."""
         if not self._by:
-            return [self._theme.points] * len(points)
+            return self._theme.points
         if self._by == _TIME:
             return [point.number for point in points]
-        if self._by == _METHOD:
-            return [method_style(point.method, self._snapshot.study.methods)[0] for point in points]
-        drawn = self._drawn(points)
-        return drawn if self._is_number else [self._category(str(value)) for value in drawn]
+        drawn = [point.method for point in points] if self._by == _METHOD else self._drawn(points)
+        if self._categories is None:
+            return drawn
+        numbers = {name: n for n, name in enumerate(self._categories)}
+        return [numbers[str(value)] for value in drawn]
 
     def legend(self) -> list[go.Scatter]:
         """Explain categories in the legend."""
-        if self._by == _METHOD:
-            methods = self._snapshot.study.methods
-            found = {method: method_style(method, methods)[0] for method in methods}
-        else:
-            found = self._categories
         return [
             go.Scatter(name=html.escape(name), mode="markers", x=[None], y=[None], marker={"color": colour, "size": 8})
-            for name, colour in found.items()
+            for name, colour in (self._categories or {}).items()
         ]
 
     def _drawn(self, points: Sequence[Point]) -> list[Any]:
         return [draw.get(str(self._by)) for draw in self._snapshot.draws([point.number for point in points])]
 
-    def _category(self, value: str) -> str:
-        return self._categories.setdefault(value, _nth_colour(len(self._categories)))
+
+def _size(n_points: int) -> float:
+    """Choose how large points are: so that many do not become one blot, which takes longer to draw as well."""
+    return next(size for most, size in _SIZES if n_points <= most)
 
 
 def _nth_colour(n: int) -> str:
     return f"hsl({(n * 137.508 + 205) % 360:.0f}, 60%, 55%)"  # hues as far apart as can be
 
 
+def _steps(colours: list[str]) -> dict[str, Any]:
+    """Make a scale on which the number n has the n-th colour."""
+    n = max(len(colours), 1)
+    edges = [[(index + end) / n, colour] for index, colour in enumerate(colours) for end in (0, 1)]
+    return {"colorscale": edges, "cmin": -0.5, "cmax": n - 0.5, "showscale": False}
+
+
 def _cloud(scatter: Any, name: str, points: Sequence[Point], marker: dict[str, Any]) -> Any:
-    colour = marker["color"]
-    if isinstance(colour, list) and len(set(colour[:1000])) == 1 and isinstance(colour[0], str):
-        marker = marker | {"color": colour[0]}
+    """Make a trace of arrays: lists of so many numbers take the browser seconds."""
+    if isinstance(marker["color"], list):
+        marker = marker | {"color": np.array(marker["color"], dtype=np.float32)}
     return scatter(
         name=name,
         mode="markers",
         x=np.array([point.gflops for point in points], dtype=np.float32),
         y=np.array([point.value for point in points], dtype=np.float32),
-        # A list: of an array plotly loses which point is clicked.
-        customdata=[point.number for point in points],
+        # Which of them is clicked Dash does not say of an array: assets/prunefront.js does.
+        customdata=np.array([point.number for point in points], dtype=np.int32),
         marker=marker,
         hovertemplate=_HOVER,
     )

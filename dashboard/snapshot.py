@@ -8,7 +8,6 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any, NamedTuple
 
 from objectives.metrics import METRICS
@@ -140,11 +139,10 @@ class StudySnapshot:
                 points = self.front + self.measured[n_before:]
                 self.front = [points[index] for index in front([(point.gflops, point.value) for point in points])]
 
-    @cached_property
+    @property
     def parameters(self) -> tuple[str, ...]:
         """What a sampler draws: the same for all trials, so that one tells."""
-        found, _ = self._store.browse.page(self.study.id, offset=0, limit=1)
-        return tuple(sorted(found[0].params)) if found else ()
+        return self._store.browse.parameters(self.study.id)
 
     def draws(self, numbers: list[int]) -> list[dict[str, Any]]:
         """Give the sampler's draws of some trials; they are read when they are first asked for."""

@@ -112,6 +112,12 @@ class Browsing:
             points = list(map(TrialPoint._make, connection.execute(of_trials).all()))
             return points, list(map(MeasuredPoint._make, connection.execute(of_measurements).all()))
 
+    def parameters(self, study_id: int) -> tuple[str, ...]:
+        """Name what the sampler draws: the same for all trials, so that one tells; nothing before there is one."""
+        query = select(trials.c.params).where(trials.c.study_id == study_id).order_by(trials.c.number).limit(1)
+        with self._reading() as connection:
+            return tuple(sorted(connection.execute(query).scalar() or ()))
+
     def draws(self, study_id: int, *, from_number: int = 0) -> list[tuple[int, dict[str, Any]]]:
         """Read the sampler's draws of the trials from a number on: number, and each parameter's value."""
         query = select(trials.c.number, trials.c.params).order_by(trials.c.number)

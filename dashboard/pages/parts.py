@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from dash import dcc, html
+from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 
 from storage import JobRecord, JobState
 
@@ -17,9 +17,12 @@ __all__ = [
     "aria",
     "badge",
     "card",
+    "draw_long_table",
     "empty",
     "facts",
+    "in_browser",
     "job_line",
+    "long_table",
     "moment",
     "progress_bar",
     "study_path",
@@ -96,6 +99,40 @@ def table(headers: Sequence[Any], rows: Iterable[Sequence[Any]], *, caption: str
     return html.Div(
         html.Table([html.Caption(caption), html.Thead(head), html.Tbody(body)]), className="scroll", tabIndex=0
     )
+
+
+def long_table(
+    place: str,
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str | tuple[str, str]]],
+    *,
+    caption: str,
+    numbers: int = 0,
+) -> html.Div:
+    """Make a table of many rows, which the browser draws: see ``draw_long_table``.
+
+    Args:
+        place: its id.
+        headers: of columns.
+        rows: of texts, or pairs of a text and the page that it leads to.
+        caption: above it.
+        numbers: so many of the last columns are set flush right.
+    """
+    content = {"headers": headers, "rows": list(rows), "caption": caption, "numbers": numbers}
+    return html.Div(
+        [dcc.Store(id=f"{place}-content", data=content), html.Div(id=place, className="scroll", tabIndex=0)]
+    )
+
+
+def draw_long_table(app: Dash, place: str) -> None:
+    """Have the browser draw a ``long_table``: cells that are components of Dash's slow down all that is on a page."""
+    in_browser(app, "table", Output(place, "data-rows"), Input(f"{place}-content", "data"))
+
+
+def in_browser(app: Dash, function: str, *places: Any, **options: Any) -> None:
+    """Have a function of ``assets/prunefront.js`` answer, instead of the server."""
+    callback: Any = app.clientside_callback
+    callback(ClientsideFunction("prunefront", function), *places, **options)
 
 
 def progress_bar(done: int, total: int) -> html.Div:

@@ -9,14 +9,19 @@ from dash import ALL, Input, Output, State, ctx, dcc, html
 
 from dashboard.desk import Desk
 from dashboard.front_figure import MAX_SVG_POINTS, Look, chosen_patch, colour_choices, front_figure, growth
-from dashboard.pages.parts import GRAPH_CONFIG, api_path, aria, badge, card, empty, job_line, progress_bar
-from dashboard.pages.study_tabs import TABS, log_text, tab_content
+from dashboard.pages.parts import (
+    GRAPH_CONFIG,
+    aria,
+    card,
+    draw_long_table,
+    empty,
+    in_browser,
+)
+from dashboard.pages.study_head import actions, register_head
+from dashboard.pages.study_tabs import FRONT_TABLE, TABS, log_text, tab_content
 from dashboard.pages.trial_card import trial_card
 from dashboard.snapshot import StudySnapshot
 from dashboard.theme import theme_of
-from spaces.errors import PrunefrontError
-from storage import JobKind, JobRecord, StudyState, TrialState
-from storage.remembered import state_of
 
 __all__ = ["layout", "register"]
 
@@ -26,16 +31,15 @@ _GROWS_WITH_TRIALS = ("front", "history")
 
 def layout(desk: Desk, name: str) -> html.Div:
     """Make the page. Raises NotThere if there is no such study."""
-    snapshot = desk.snapshot(name)
-    study = snapshot.study
+    study = desk.store.study(name)  # all its points would take longer: the page does not wait for them
     colour = "method" if len(study.methods) > 1 else None
-    least = study.budget_low_gflops or min((point.gflops for point in snapshot.front), default=0.0)
-    most = study.budget_high_gflops
+    least, most = study.budget_low_gflops or 0.0, study.budget_high_gflops
     about = f"{study.model} on {study.data}, {study.sampler}, seed {study.seed}, {', '.join(study.methods)}"
+    choices = colour_choices(desk.store.browse.parameters(study.id))
     controls = html.Div(
         [
             html.Label("Colour by", htmlFor="study-colour"),
-            dcc.Dropdown(colour_choices(snapshot), colour, id="study-colour", placeholder="nothing", searchable=True),
+            dcc.Dropdown(choices, colour, id="study-colour", placeholder="nothing", searchable=True),
             html.Span(id="study-drawn", className="muted"),
         ],
         className="controls",
@@ -53,11 +57,12 @@ def layout(desk: Desk, name: str) -> html.Div:
         [
             dcc.Store(id="study-name", data=name),
             dcc.Store(id="study-cursor", data=None),
+            dcc.Store(id="study-clicked", data=None),
             dcc.Store(id="study-chosen", data=None),
             dcc.Interval(id="study-tick", interval=2000),
             html.Div([html.H1(name), html.Div(id="study-state")], className="title"),
             html.P(about, className="muted"),
-            html.Div(_actions(name), className="actions"),
+            html.Div(actions(name), className="actions"),
             html.P(id="study-said", role="status"),
             html.Div(
                 [
@@ -93,15 +98,24 @@ def register(app: dash.Dash, desk: Desk) -> None:
     """Draw, follow, choose, and do."""
     _register_figure(app, desk)
     _register_choice(app, desk)
-    _register_rest(app, desk)
+    register_head(app, desk)
     _register_tabs(app, desk)
 
 
 def _register_figure(app: dash.Dash, desk: Desk) -> None:
+    in_browser(
+        app,
+        "sharpness",
+        Output("study-front", "config"),
+        Input("webgl", "data"),
+        State("study-front", "config"),
+    )
+
     @app.callback(
         Output("study-front", "figure"),
         Output("study-cursor", "data"),
         Output("study-drawn", "children"),
+        Output("study-under", "min"),
         Input("study-name", "data"),
         Input("study-colour", "value"),
         Input("theme", "data"),
@@ -113,7 +127,8 @@ def _register_figure(app: dash.Dash, desk: Desk) -> None:
         snapshot = desk.snapshot(name)
         dense = desk.study(name).dense()
         figure, n_drawn = front_figure(snapshot, dense, Look(theme_of(theme), colour, has_webgl))
-        return figure, _cursor(snapshot), _drawn(snapshot, n_drawn, has_webgl)
+        least = snapshot.study.budget_low_gflops or min((point.gflops for point in snapshot.front), default=0.0)
+        return figure, _cursor(snapshot), _drawn(snapshot, n_drawn, has_webgl), least
 
     @app.callback(
         Output("study-front", "figure", allow_duplicate=True),
@@ -142,20 +157,28 @@ def _register_figure(app: dash.Dash, desk: Desk) -> None:
 
 
 def _register_choice(app: dash.Dash, desk: Desk) -> None:
+    in_browser(
+        app,
+        "clicked",
+        Output("study-clicked", "data"),
+        Input("study-front", "clickData"),
+        State("study-front", "figure"),
+        prevent_initial_call=True,
+    )
+
     @app.callback(
         Output("study-chosen", "data"),
         Output("study-limit", "children"),
-        Input("study-front", "clickData"),
+        Input("study-clicked", "data"),
         Input("study-under", "value"),
         Input("study-cursor", "data"),
         State("study-name", "data"),
         State("study-chosen", "data"),
     )
-    def choose(click: Any, under: float, _: Any, name: str, chosen: dict[str, Any] | None) -> Any:
+    def choose(clicked: int | None, under: float, _: Any, name: str, chosen: dict[str, Any] | None) -> Any:
         limit = f"{under:.4g} GFLOPs"
-        if ctx.triggered_id == "study-front":
-            number = click["points"][0].get("customdata") if click else None
-            return (dash.no_update if number is None else {"number": number, "how": "clicked"}), limit
+        if ctx.triggered_id == "study-clicked":
+            return {"number": clicked, "how": "clicked"}, limit
         if ctx.triggered_id != "study-under" and chosen is not None and chosen["how"] == "clicked":
             return dash.no_update, limit
         best = desk.snapshot(name).best_under(under)
@@ -180,48 +203,6 @@ def _register_choice(app: dash.Dash, desk: Desk) -> None:
         return chosen_patch(snapshot.point(trial.number)), trial_card(
             found.record, trial, theme_of(theme), how=chosen["how"]
         )
-
-
-def _register_rest(app: dash.Dash, desk: Desk) -> None:
-    @app.callback(
-        Output("study-state", "children"),
-        Output("study-cancel", "hidden"),
-        Output("study-go-on", "hidden"),
-        Output("study-confirm", "hidden"),
-        Output("study-resume", "children"),
-        Input("study-tick", "n_intervals"),
-        Input("study-name", "data"),
-    )
-    def look_again(_: int, name: str) -> Any:
-        snapshot, job = desk.snapshot(name), desk.job_of(name)
-        study = snapshot.study
-        is_asked = job is not None and not job.state.is_over
-        is_driven = is_asked or study.owner is not None
-        can_confirm = bool(snapshot.front) and study.provenance.confirm_list_hash is not None
-        more = "Search on" if study.state is StudyState.FINISHED else "Resume"
-        return _state(snapshot, job), not is_asked, is_driven, is_driven or not can_confirm, more
-
-    @app.callback(
-        Output("study-said", "children"),
-        Input("study-resume", "n_clicks"),
-        Input("study-cancel", "n_clicks"),
-        Input("study-confirm", "n_clicks"),
-        State("study-more", "value"),
-        State("study-name", "data"),
-        prevent_initial_call=True,
-    )
-    def act(resume: int, cancel: int, confirm: int, n_trials: int | None, name: str) -> Any:
-        if not any((resume, cancel, confirm)):
-            return dash.no_update
-        try:
-            if ctx.triggered_id == "study-cancel":
-                job = desk.job_of(name, JobKind.SEARCH, JobKind.CONFIRM)
-                return None if job is None else job_line(desk.cancel(job.id))
-            if ctx.triggered_id == "study-confirm":
-                return job_line(desk.confirm(name, {}))
-            return job_line(desk.resume(name, {"n_trials": n_trials} if n_trials else {}))
-        except PrunefrontError as error:
-            return html.Span(str(error), className="bad")
 
 
 def _register_tabs(app: dash.Dash, desk: Desk) -> None:
@@ -251,6 +232,8 @@ def _register_tabs(app: dash.Dash, desk: Desk) -> None:
             return [dash.no_update] * len(tabs)
         return [tab_content(desk, name, tab, theme_of(theme), has_webgl=True) for tab in tabs]
 
+    draw_long_table(app, FRONT_TABLE)
+
     @app.callback(Output("study-log", "children"), Input("study-log-tick", "n_intervals"), State("study-name", "data"))
     def read_log(_: int, name: str) -> str:
         return log_text(desk, name)
@@ -271,31 +254,3 @@ def _drawn(snapshot: StudySnapshot, n_drawn: int, has_webgl: bool) -> str:
     if has_webgl or n_points <= MAX_SVG_POINTS:
         return f"{n_drawn:,} trials"
     return f"a sample of {n_drawn:,} of {n_points:,} trials, since this browser has no WebGL; the front is whole"
-
-
-def _counts(snapshot: StudySnapshot) -> str:
-    return ", ".join(f"{snapshot.counts[state]:,} {state.value}" for state in TrialState if snapshot.counts[state])
-
-
-def _state(snapshot: StudySnapshot, job: JobRecord | None) -> list[Any]:
-    """Say how a study is doing, and why not."""
-    study = snapshot.study
-    return [
-        badge(state_of(study)),
-        progress_bar(snapshot.n_finished, study.n_trials),
-        html.Span(_counts(snapshot), className="muted"),
-        html.Span(job_line(job)),
-        html.P(["It failed: ", study.error], className="bad") if study.error else None,
-    ]
-
-
-def _actions(name: str) -> list[Any]:
-    number = dcc.Input(id="study-more", type="number", min=1, step=1, placeholder="trials in all", debounce=True)
-    go_on = [html.Button("Resume", id="study-resume", className="button"), number]
-    confirm = "Confirm the front on unseen images"
-    return [
-        html.Button("Cancel", id="study-cancel", className="button", hidden=True),
-        html.Span(go_on, id="study-go-on", className="pair", hidden=True),
-        html.Button(confirm, id="study-confirm", className="button", hidden=True),
-        html.A("Front as CSV", href=f"{api_path(name)}/front.csv", className="button", download=""),
-    ]

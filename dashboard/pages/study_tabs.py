@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from dash import dcc, html
 
 from dashboard.desk import Desk
-from dashboard.pages.parts import GRAPH_CONFIG, card, empty, facts, table, trial_path
+from dashboard.pages.parts import GRAPH_CONFIG, card, empty, facts, long_table, trial_path
 from dashboard.snapshot import StudySnapshot
 from dashboard.study_figures import history_figure, importance_figure, parallel_figure
 from dashboard.theme import Theme
@@ -17,7 +17,7 @@ from dashboard.words import layout_line, with_interval
 from objectives.metrics import METRICS
 from storage.results import estimate_of
 
-__all__ = ["TABS", "flat", "log_text", "tab_content"]
+__all__ = ["FRONT_TABLE", "TABS", "flat", "log_text", "tab_content"]
 
 TABS = {
     "front": "Front",
@@ -27,8 +27,8 @@ TABS = {
     "log": "Log",
     "about": "Settings",
 }
+FRONT_TABLE = "study-front-table"
 _N_LINES = 400
-_N_LISTED = 200
 
 
 def tab_content(desk: Desk, name: str, tab: str, theme: Theme, *, has_webgl: bool) -> Any:
@@ -69,9 +69,9 @@ def _front(desk: Desk, name: str) -> Any:
     if not front:
         return empty("No trial is measured on all images yet.")
     label = METRICS[record.metric].label
-    rows = [
+    rows: list[list[str | tuple[str, str]]] = [
         [
-            dcc.Link(f"trial {trial.number}", href=trial_path(name, trial.number)),
+            (f"trial {trial.number}", trial_path(name, trial.number)),
             trial.method,
             layout_line(trial.config),
             f"{trial.gflops:.4g}",
@@ -79,11 +79,11 @@ def _front(desk: Desk, name: str) -> Any:
             with_interval(estimate_of(trial.measurement, record.metric)),
             with_interval(estimate_of(trial.confirmation, record.metric)),
         ]
-        for trial in front[-_N_LISTED:]
+        for trial in front
     ]
     headers = ["", "method", "layout", "GFLOPs", "of dense", f"{label}, search images", "unseen images"]
     caption = f"{len(front)} layouts that no other beats at no greater cost; 95 % intervals"
-    return table(headers, rows, caption=caption, numbers=4)
+    return long_table(FRONT_TABLE, headers, rows, caption=caption, numbers=4)
 
 
 def _log(desk: Desk, name: str) -> Any:

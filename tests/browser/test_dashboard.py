@@ -257,6 +257,52 @@ def test_many_points_are_drawn_with_webgl_under_the_policy_and_can_be_clicked(se
           const d = g.getImageData(100, 60, 560, 360).data; let n = 0;
           for (let i = 3; i < d.length; i += 4) n += d[i] > 40; done(n); }; image.src = url; })); }"""
     assert page.evaluate(inked) > 20_000, "the points themselves are seen"
+    for trace in (0, 1):
+        _a_point_is_pointed_at_and_clicked(page, served, trace)
+
+
+# Where in the middle of the picture a trace has a point.
+MIDDLE = """trace => {
+  const plot = document.querySelector('#study-front .js-plotly-plot'), {xaxis, yaxis} = plot._fullLayout;
+  const {x, y} = plot._fullData[trace], box = plot.getBoundingClientRect();
+  const at = i => [xaxis._offset + xaxis.d2p(x[i]), yaxis._offset + yaxis.d2p(y[i])];
+  const far = i => Math.hypot(at(i)[0] - box.width / 2, at(i)[1] - box.height / 2);
+  const nearest = Array.from(x.keys()).reduce((best, i) => far(i) < far(best) ? i : best, 0);
+  return [box.left + at(nearest)[0], box.top + at(nearest)[1]];
+}"""
+POINTED_AT = f"() => {{ const [point] = {PLOT}._hoverdata || []; return point && [point.x, point.y]; }}"
+
+
+def _a_point_is_pointed_at_and_clicked(page, served, trace):
+    place = page.evaluate(MIDDLE, trace)
+    page.mouse.move(*place)
+    cost, merit = wait_until(lambda: page.evaluate(POINTED_AT))
+    page.mouse.click(*place)
+    page.locator("#study-trial").get_by_text("clicked").wait_for()
+
+    def is_shown() -> bool:
+        number = page.locator("#trial-card-title").inner_text().removeprefix("Trial ")
+        trial = page.request.get(f"{served.url}/api/studies/many/trials/{number}").json()
+        return (trial["gflops"], trial["measured"]["top1_pct"]) == (pytest.approx(cost), pytest.approx(merit))
+
+    wait_until(is_shown)
+
+
+def test_the_fronts_table_leads_to_its_trials_without_loading_the_page_anew(served, open_page):
+    page = open_page()
+    page.goto(served.address)
+    page.goto(f"{served.url}/study/keys")
+    front = page.request.get(f"{served.url}/api/studies/keys/front").json()["front"]
+    rows = page.locator("#study-front-table tbody tr")
+    wait_until(lambda: rows.count() == len(front))
+    assert [text.split()[1] for text in rows.locator("a").all_inner_texts()] == [str(t["trial"]) for t in front]
+    page.evaluate("window.same = true")
+    rows.locator("a").first.click()
+    page.wait_for_url(f"**/study/keys/trial/{front[0]['trial']}")
+    page.get_by_role("heading", name=f"Trial {front[0]['trial']}").first.wait_for()
+    assert page.evaluate("window.same")
+    page.go_back()
+    wait_until(lambda: rows.count() == len(front))
 
 
 def test_without_webgl_a_sample_is_drawn_and_says_so(served, open_page):

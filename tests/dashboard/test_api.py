@@ -139,6 +139,15 @@ def test_a_study_is_found_whatever_its_name(tmp_path, name):
         assert repr(f"{name}-") in get(client, f"{place}-", 404)["error"]
 
 
+def test_pages_that_draw_have_plotly_fetched_early_from_where_it_is(client):
+    [link] = client.get("/study/first", headers={"Host": "127.0.0.1"}).headers.getlist("Link")
+    address, _, rest = link.partition(">")
+    assert rest == "; rel=preload; as=script"
+    answer = client.get(address.strip("<"), headers={"Host": "127.0.0.1"})
+    assert (answer.status_code, answer.mimetype) == (200, "text/javascript")
+    assert "Link" not in client.get("/jobs", headers={"Host": "127.0.0.1"}).headers
+
+
 def test_trials_are_compared_image_by_image(client):
     found = get(client, "/studies/first/trials/4/compare?with=2")
     assert found["n_images"] == 40

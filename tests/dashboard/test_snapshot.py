@@ -77,9 +77,10 @@ def test_a_trials_point_is_found_by_its_number(store, study):
     assert snapshot.point(19) is None, "it still runs"
 
 
-def test_what_a_figure_lacked_makes_it_the_figure_drawn_anew(store, study):
+@pytest.mark.parametrize("colour", [None, "method", "trial", "v_min", "feature"])
+def test_what_a_figure_lacked_makes_it_the_figure_drawn_anew(store, study, colour):
     search(store, study, 0, 30)
-    snapshot, look = StudySnapshot(store, study), Look(LIGHT, colour="method")
+    snapshot, look = StudySnapshot(store, study), Look(LIGHT, colour)
     snapshot.refresh()
     before, n_drawn = front_figure(snapshot, measurement(38), look)
     n_measured, n_stopped = len(snapshot.measured), len(snapshot.stopped)
@@ -103,11 +104,10 @@ def test_what_a_figure_lacked_makes_it_the_figure_drawn_anew(store, study):
 def _points(figure) -> dict[str, list[tuple]]:
     found: dict[str, list[tuple]] = {}
     for trace in figure["data"]:
-        numbers = trace.get("customdata") or ()
+        numbers = _numbers(trace.get("customdata") or ())
         xs, ys = (_numbers(trace.get(name, ())) for name in "xy")
-        colours = trace["marker"]["color"] if trace.get("mode") == "markers" else None
-        if isinstance(colours, str):
-            colours = [colours] * len(numbers)
+        colour = trace["marker"]["color"] if trace.get("mode") == "markers" else ""
+        colours = [colour] * len(numbers) if isinstance(colour, str) else _numbers(colour)
         if len(numbers):
             found.setdefault(trace["name"], []).extend(zip(numbers, xs, ys, colours, strict=True))
     return {name: sorted(points) for name, points in found.items()}
