@@ -78,8 +78,10 @@ def front_figure(snapshot: StudySnapshot, dense: Measurement | None, look: Look)
     figure.add_trace(_marks("dense model", {"size": 14, "color": theme.dense, "symbol": "star"}))
     ring = {"size": 18, "color": "rgba(0,0,0,0)", "line": {"width": 2.5, "color": theme.chosen}}
     figure.add_trace(_marks("chosen", ring))
-    for key in colours.legend():
-        figure.add_trace(key)
+    # Of categories each has an entry of its own, and the ring is explained by the card that says what is chosen.
+    figure.data[_MEASURED].showlegend = colours.legend() == []
+    figure.data[_CHOSEN].showlegend = False
+    figure.add_traces(colours.legend())
     for index, values in _front_values(snapshot).items():
         figure.data[index].update(values)
     figure.data[_LINE].line = {"color": theme.front, "width": 2, "shape": "hv"}

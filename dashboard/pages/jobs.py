@@ -85,7 +85,8 @@ def _list(desk: Desk) -> Any:
     jobs, total = desk.store.jobs.page(limit=_N_LISTED)
     if not jobs:
         return empty("No job was asked for yet.", dcc.Link("Launch a search", href="/launch"))
-    caption = f"{total:,} jobs" + (f"; the newest {_N_LISTED} are listed" if total > _N_LISTED else "")
+    count = "1 job" if total == 1 else f"{total:,} jobs"
+    caption = count + (f"; the newest {_N_LISTED} are listed" if total > _N_LISTED else "")
     headers = ["job", "kind", "study", "state", "progress", "asked", "finished", ""]
     return table(headers, [_row(job) for job in jobs], caption=caption)
 

@@ -49,6 +49,7 @@ def layout(desk: Desk, name: str, number: int) -> html.Div:
             html.Div([html.H1(f"Trial {number}"), badge(trial.state.value)], className="title"),
             html.P(_about(record, trial), className="muted"),
             html.Div(_actions(desk, record, trial), className="actions"),
+            html.P(id="trial-refused", role="alert", className="bad"),
             html.P(id="trial-said", role="status"),
             html.P(id="trial-bundled", role="status"),
             html.Div(
@@ -61,7 +62,7 @@ def layout(desk: Desk, name: str, number: int) -> html.Div:
                 ],
                 className="halves",
             ),
-            card(*_comparison(number), title="Compared on the same images"),
+            card(*_comparison(number), title="Compared on the same images") if _is_complete(trial) else None,
             html.Div(
                 [
                     card(facts((key, _plain(value)) for key, value in trial.config.items()), title="Layout"),
@@ -99,47 +100,43 @@ def register(app: dash.Dash, desk: Desk) -> None:
         except PrunefrontError as error:
             return html.P(str(error), className="bad")
 
+    _register_asking(app, desk)
+
+
+def _register_asking(app: dash.Dash, desk: Desk) -> None:
+    @app.callback(
+        Output("trial-refused", "children"),
+        Input("trial-confirm", "n_clicks"),
+        Input("trial-bundle", "n_clicks"),
+        State("trial-place", "data"),
+        prevent_initial_call=True,
+    )
+    def ask(confirm: int | None, bundle: int | None, place: dict[str, Any]) -> str | None:
+        name, number = place["study"], place["number"]
+        try:
+            if ctx.triggered_id == "trial-confirm" and confirm:
+                desk.confirm(name, {"trials": [number]})
+            if ctx.triggered_id == "trial-bundle" and bundle:
+                desk.ask_for_bundle(name, number, {})
+        except PrunefrontError as error:
+            return str(error)  # stays until the next time that something is asked for
+        return None
+
     @app.callback(
         Output("trial-said", "children"),
-        Output("trial-measured", "children"),
-        Input("trial-confirm", "n_clicks"),
-        Input("trial-tick", "n_intervals"),
-        State("trial-place", "data"),
-        prevent_initial_call=True,
-    )
-    def confirm(clicks: int | None, _: int, place: dict[str, Any]) -> Any:
-        name, number = place["study"], place["number"]
-        said = None
-        if ctx.triggered_id == "trial-confirm" and clicks:
-            try:
-                desk.confirm(name, {"trials": [number]})
-            except PrunefrontError as error:
-                said = html.Span(str(error), className="bad")
-        if said is None:
-            job = desk.job_of(name, JobKind.CONFIRM)
-            said = job_line(job) if job is not None and number in (job.request["trials"] or [number]) else None
-        found = desk.study(name)
-        return said, _measured(found, found.trial(number))
-
-    _register_bundling(app, desk)
-
-
-def _register_bundling(app: dash.Dash, desk: Desk) -> None:
-    @app.callback(
         Output("trial-bundled", "children"),
-        Input("trial-bundle", "n_clicks"),
+        Output("trial-measured", "children"),
+        Input("trial-refused", "children"),
         Input("trial-tick", "n_intervals"),
         State("trial-place", "data"),
-        prevent_initial_call=True,
     )
-    def bundle(clicks: int | None, _: int, place: dict[str, Any]) -> Any:
+    def look_again(_: str | None, __: int | None, place: dict[str, Any]) -> Any:
         name, number = place["study"], place["number"]
-        if ctx.triggered_id == "trial-bundle" and clicks:
-            try:
-                desk.ask_for_bundle(name, number, {})
-            except PrunefrontError as error:
-                return html.Span(str(error), className="bad")
-        return _bundled(desk.job_of_trial(name, number, JobKind.BUNDLE))
+        job = desk.job_of(name, JobKind.CONFIRM)
+        said = job_line(job) if job is not None and number in (job.request["trials"] or [number]) else None
+        found = desk.study(name)
+        bundled = _bundled(desk.job_of_trial(name, number, JobKind.BUNDLE))
+        return said, bundled, _measured(found, found.trial(number))
 
 
 def _bundled(job: JobRecord | None) -> Any:
@@ -166,9 +163,8 @@ def _about(study: StudyRecord, trial: TrialRecord) -> list[Any]:
 
 
 def _actions(desk: Desk, study: StudyRecord, trial: TrialRecord) -> list[Any]:
-    is_complete = trial.state is TrialState.COMPLETE
-    can_confirm = is_complete and study.provenance.confirm_list_hash is not None
-    can_bundle = is_complete and desk.roots.output is not None
+    can_confirm = _is_complete(trial) and study.provenance.confirm_list_hash is not None
+    can_bundle = _is_complete(trial) and desk.roots.output is not None
     return [
         dcc.Link("Look at its tokens on images", href=f"{trial_path(study.name, trial.number)}/images",
                  className="button primary"),
@@ -177,6 +173,10 @@ def _actions(desk: Desk, study: StudyRecord, trial: TrialRecord) -> list[Any]:
         html.Button("Bundle", id="trial-bundle", className="button", hidden=not can_bundle,
                     title="Write the layout with its model into a folder of the server"),
     ]  # fmt: skip
+
+
+def _is_complete(trial: TrialRecord) -> bool:
+    return trial.state is TrialState.COMPLETE
 
 
 def _measured(found: RememberedStudy, trial: TrialRecord) -> Any:

@@ -14,7 +14,7 @@ import pruning
 from benchmarks.many_trials import fill
 from pruning.apply import prune, pruned
 from pruning.models import load_model
-from storage import JobKind, JobState, StudyState
+from storage import JobKind, JobState, StudyState, TrialState
 from tests.browser.conftest import serve
 from tests.storage.records import new_study
 
@@ -189,6 +189,17 @@ CONTRAST = """() => {
 }"""
 
 
+# A badge of every state on every ground that there is.
+BADGES = """states => { for (const ground of ['--bg', '--card', '--soft']) {
+  const place = document.body.appendChild(document.createElement('p'));
+  place.style.background = `var(${ground})`;
+  for (const state of states) {
+    const badge = place.appendChild(document.createElement('span'));
+    [badge.className, badge.textContent] = [`badge ${state}`, `${state} on ${ground}`];
+  }
+} }"""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_is_readable_in_both_themes_and_fits_1280_pixels(served, open_page, scheme):
     page = open_page(color_scheme=scheme)
@@ -205,6 +216,9 @@ def test_every_page_is_readable_in_both_themes_and_fits_1280_pixels(served, open
         ratio, text = page.evaluate(CONTRAST)
         assert ratio >= 4.5, f"{path}: {text!r} has a contrast of {ratio:.2f}"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    page.evaluate(BADGES, [*JobState, *StudyState, *TrialState])
+    ratio, text = page.evaluate(CONTRAST)
+    assert ratio >= 4.5, f"{text!r} has a contrast of {ratio:.2f}"
     page.get_by_role("button", name="Light or dark").click()
     wait_until(lambda: page.evaluate("document.documentElement.dataset.theme") != scheme)
 
@@ -316,6 +330,24 @@ def test_without_webgl_a_sample_is_drawn_and_says_so(served, open_page):
     page.keyboard.press("Space")
     page.get_by_text("measured trials, the front among them").wait_for()
     assert page.get_by_text("WebGL is not supported").count() == 0
+
+
+def test_what_is_refused_of_a_trial_stays_to_be_read(open_page, tmp_path):
+    alone = serve(tmp_path, "--no-runner", "--max-queued", "1", "--output-root", str(tmp_path))
+    fill(alone.db, "full", 20, load_model("shapes_vit_small").architecture)
+    page = open_page()
+    page.goto(alone.address)
+    page.goto(f"{alone.url}/study/full/trial/3")
+    assert page.request.post(f"{alone.url}/api/studies/full/trials/4/pictures", data={}).status == 201
+    page.get_by_role("button", name="Bundle", exact=True).click()
+    refused = page.locator("#trial-refused").get_by_text("jobs wait")
+    refused.wait_for()
+    with page.expect_response("**/_dash-update-component*"):  # the page looks again
+        pass
+    assert refused.is_visible()
+    page.close()
+    alone.process.terminate()
+    assert alone.process.wait(30) == 0
 
 
 def test_the_page_says_when_its_server_is_away(open_page, tmp_path):

@@ -201,6 +201,18 @@ def test_every_page_can_be_made_and_one_that_is_not_there_says_so(served):
     assert "There is no such page." in str(page_of(desk, "/nowhere"))
 
 
+def test_a_trial_that_cannot_be_compared_is_not_offered_to_be(tmp_path):
+    with Store(f"sqlite:///{tmp_path}/test.db", create=True) as store:
+        study = store.create_study(new_study())
+        for number in range(2):
+            store.add_trial(study.id, new_trial(number))
+        store.finish_trial(study.id, 0, measurement(30), "worker")
+        store.fail_trial(study.id, 1, "it failed", "Traceback", "worker")
+        complete, failed = (str(page_of(Desk(store), f"/study/{study.name}/trial/{n}")) for n in range(2))
+        assert "trial-other" in complete
+        assert "trial-other" not in failed
+
+
 def test_the_page_offers_every_sampler():
     from dashboard.asking import Launch
 
