@@ -57,15 +57,7 @@ class Theme:
             "hoverlabel": {"bgcolor": self.ground, "bordercolor": self.grid, "font": {"color": self.ink}},
             "hovermode": "closest",
             "margin": {"l": 60, "r": 16, "t": 12, "b": 48},
-            "legend": {
-                "orientation": "h",
-                "yanchor": "bottom",
-                "y": 1.01,
-                "x": 0,
-                "font": {"color": self.muted},
-                "entrywidth": 0,  # as wide as each one's text, not as the longest
-                "entrywidthmode": "pixels",
-            },
+            "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0, "font": {"color": self.muted}},
             "xaxis": axis,
             "yaxis": axis,
         }
