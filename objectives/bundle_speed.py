@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import platform
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from pruning.bundle import Bundle
 from pruning.exporting import EXPORT_FILES, require_formats, takes_batches, trace, write_program
 from spaces import InvalidInput, PrunefrontError, PruningConfig, dense_cost
 
-__all__ = ["RUNTIMES", "BundleSpeed", "Runtime", "machine", "time_bundle"]
+__all__ = ["RUNTIMES", "BundleSpeed", "Runtime", "time_bundle"]
 
 Runtime = Literal["torch", "compile", "onnxruntime"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
@@ -109,21 +108,6 @@ def _gflops(bundle: Bundle) -> float:
     if bundle.layout.cost_is_measured and "gflops" in bundle.document:
         return float(bundle.document["gflops"])
     return bundle.layout.cost(bundle.dense.architecture).gflops
-
-
-def machine(device: str) -> str:
-    """Name what was measured on: the device, and on a CPU how many threads."""
-    if device == "cuda":
-        return str(torch.cuda.get_device_name())
-    return f"{_processor()}, {torch.get_num_threads()} threads"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 @contextmanager

@@ -41,7 +41,8 @@ def bench(bundle: Path, device: str, threads: int | None, as_json: bool, **optio
     batch_sizes = _whole_numbers(options["batch_sizes"])
     import torch  # seconds
 
-    from objectives.bundle_speed import machine, time_bundle
+    from objectives.bundle_speed import time_bundle
+    from objectives.latency import machine_at_hand
     from pruning.bundle import open_bundle
     from search.workbench import require_device
 
@@ -50,7 +51,8 @@ def bench(bundle: Path, device: str, threads: int | None, as_json: bool, **optio
     if threads is not None:
         torch.set_num_threads(threads)
     opened = open_bundle(bundle, checkpoint=options["checkpoint"])
-    say(f"timing on {machine(device)}")
+    machine = str(machine_at_hand(device, torch.get_num_threads()))
+    say(f"timing on {machine}")
     speeds = time_bundle(
         opened,
         runtimes=[name.strip() for name in options["runtimes"].split(",")],
@@ -60,7 +62,7 @@ def bench(bundle: Path, device: str, threads: int | None, as_json: bool, **optio
         say=say,
     )
     if as_json:
-        print_json({"machine": machine(device), "bundle": str(bundle), "speeds": [asdict(speed) for speed in speeds]})
+        print_json({"machine": machine, "bundle": str(bundle), "speeds": [asdict(speed) for speed in speeds]})
         return
     headers = ["model", "runtime", "GFLOPs"]
     for size in batch_sizes:

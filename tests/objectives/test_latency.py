@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import socket
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
-from objectives.latency import time_in_turn
+from objectives.latency import machine_at_hand, time_alone, time_in_turn
 
 
 def test_the_slower_of_two_is_the_slower_and_its_median_is_in_milliseconds():
@@ -30,3 +32,29 @@ def test_runs_take_turns_and_warm_up_first():
     )
     assert "".join(order) == "aaabbb" + 7 * "ab"
     assert {name: latency.n_runs for name, latency in times.items()} == {"a": 7, "b": 7}
+
+
+def test_one_alone_takes_its_batches_in_turn_after_a_warm_up():
+    seen = []
+    batches = [torch.full((1,), float(number)) for number in range(2)]
+    found = time_alone(lambda images: seen.append(int(images)) or images, batches, seconds=0, least_rounds=9)
+    assert seen == [0, 1, 0, *[number % 2 for number in range(9)]]
+    assert 0 < found.low <= found.value <= found.high
+
+
+def test_one_alone_is_timed_for_as_long_as_was_asked():
+    seen = []
+    started = time.perf_counter()
+    found = time_alone(lambda images: time.sleep(0.01) or seen.append(1) or images, [torch.zeros(1)], seconds=0.2)
+    assert 0.2 < time.perf_counter() - started < 5
+    assert len(seen) >= 3 + 7
+    assert found.value >= 10
+
+
+def test_the_machine_at_hand_says_what_decides_a_latency():
+    here = machine_at_hand("cpu", 3)
+    assert here.processor
+    assert str(here) == f"{here.processor}, 3 threads"
+    assert str(replace(here, threads=1)) == f"{here.processor}, 1 thread"
+    assert torch.__version__ in here.runtime
+    assert here.host == socket.gethostname()

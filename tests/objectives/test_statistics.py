@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
-from objectives.statistics import compare_paired, pack, proportion_pct, unpack
+from objectives.statistics import Estimate, compare_paired, median_of, pack, proportion_pct, unpack
 
 
 @given(n=st.integers(1, 5000), share=st.floats(0, 1))
@@ -76,3 +76,19 @@ def test_packed_outcomes_unpack_to_themselves(outcomes):
     packed = pack(outcomes)
     assert len(packed) == -(-len(outcomes) // 8)
     np.testing.assert_array_equal(unpack(packed, len(outcomes)), outcomes)
+
+
+@given(n=st.integers(6, 1000))
+def test_a_medians_interval_covers_it_as_often_as_it_says_and_none_narrower_does(n):
+    def coverage(low):  # how often the median lies between this one from below and this one from above
+        return binom.cdf(n - low, n, 0.5) - binom.cdf(low - 1, n, 0.5)
+
+    found = median_of(np.random.default_rng(n).permutation(np.arange(1.0, n + 1)))
+    assert found.value == (n + 1) / 2
+    assert found.low + found.high == n + 1
+    assert coverage(int(found.low)) >= 0.95 > coverage(int(found.low) + 1)
+
+
+@pytest.mark.parametrize("values", [[3.0], [1.0, 3.0, 5.0], [1.0, 2.0, 3.0, 4.0, 5.0]])
+def test_a_median_of_too_few_has_no_interval(values):
+    assert median_of(np.array(values)) == Estimate(float(np.median(values)))

@@ -30,7 +30,7 @@ def test_the_verb_prints_a_row_for_each_model_and_runtime(place, tmp_path):
     assert said.exit_code == 0, said.stderr
     result = json.loads(said.stdout)
     assert [speed["who"] for speed in result["speeds"]] == ["dense", "pruned"]
-    assert result["machine"].endswith("1 threads")
+    assert result["machine"].endswith(", 1 thread")
     table = CliRunner().invoke(cli, arguments).stdout
     assert "ms, batch 2 [quartiles]" in table
     assert len(table.splitlines()) == 4
