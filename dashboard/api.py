@@ -68,7 +68,7 @@ def _add_studies(api: Blueprint, desk: Desk) -> None:
     def front(name: str) -> Response:
         snapshot = desk.snapshot(name)
         trials = [trial_as_json(trial) for trial in desk.front(snapshot)]
-        return jsonify(study=name, metric=snapshot.study.metric, front=trials)
+        return jsonify(study=name, metric=snapshot.study.metric, cost=snapshot.axis.cost, front=trials)
 
     @api.get("/studies/<study:name>/front.csv")
     def front_table(name: str) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import plotly.graph_objects as go
 
@@ -13,9 +13,19 @@ from objectives.metrics import METRICS, Measurement
 from objectives.statistics import Estimate
 from spaces import METHODS
 from storage import MeasurementKind, StudyRecord, TrialRecord, TrialState
+from storage.axis import CostAxis, axis_of, quantity
 from storage.results import estimate_of, front_of, fronts_of, measured
 
-__all__ = ["FrontData", "FrontPoint", "draw_front", "front_data", "front_page", "method_style", "plot_front"]
+__all__ = [
+    "FrontData",
+    "FrontPoint",
+    "draw_front",
+    "front_data",
+    "front_page",
+    "interval_bars",
+    "method_style",
+    "plot_front",
+]
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 _FRONT, _CONFIRMED, _DENSE, _BUDGET, _OTHERS = "#0072B2", "#D55E00", "#000000", "#CC79A7", "#9AA5B1"
@@ -53,7 +63,7 @@ class FrontPoint:
     """One point with its interval, and what is shown when it is pointed at."""
 
     number: int | None
-    gflops: float
+    cost: Estimate
     estimate: Estimate
     text: str
     method: str = ""
@@ -67,6 +77,7 @@ class FrontData:
         title: the study.
         subtitle: model, data and images.
         metric_label: of the vertical axis.
+        cost_label: of the horizontal axis.
         methods: that were searched.
         by_method: whether ``front`` holds each method's own front, one behind the other, instead of all trials' one.
         front: by rising cost.
@@ -75,12 +86,13 @@ class FrontData:
         stopped: measured on some of the images, until their race was lost.
         confirmed: front trials on the confirm images.
         dense: the model with nothing pruned.
-        budget_gflops: lower and upper end; the lower is ``None`` for a single budget.
+        budget: lower and upper end, of the cost shown; ``None`` for an end that there is not.
     """
 
     title: str
     subtitle: str
     metric_label: str
+    cost_label: str
     methods: tuple[str, ...]
     by_method: bool
     front: tuple[FrontPoint, ...]
@@ -89,38 +101,42 @@ class FrontData:
     stopped: tuple[FrontPoint, ...]
     confirmed: tuple[FrontPoint, ...]
     dense: FrontPoint | None
-    budget_gflops: tuple[float | None, float]
+    budget: tuple[float | None, float | None]
 
 
 def front_data(
     study: StudyRecord, trials: Sequence[TrialRecord], dense: Measurement | None, *, by_method: bool = False
 ) -> FrontData:
     """Collect what the picture of a study's front shows, or of each method's."""
-    on_front = front_of(trials, study.metric)
+    axis, on_front = axis_of(study), front_of(study, trials)
     if by_method:
         on_front = [trial for each in fronts_of(study, trials).values() for trial in each]
     numbers = {trial.number for trial in on_front}
-    others = [trial for trial in measured(trials, study.metric) if trial.number not in numbers]
+    others = [trial for trial in measured(study, trials) if trial.number not in numbers]
     dense_estimate = estimate_of(dense, study.metric)
     n_images = "" if dense is None else f", {dense.n_images} search images"
     return FrontData(
         title=study.name,
         subtitle=f"{study.model} on {study.data}{n_images}, {study.sampler}, seed {study.seed}",
         metric_label=METRICS[study.metric].label,
+        cost_label=axis.label,
         methods=study.methods,
         by_method=by_method,
-        front=tuple(_point(trial, trial.measurement, study.metric) for trial in on_front),
-        others=tuple(_point(trial, trial.measurement, study.metric) for trial in others),
-        infeasible=_points_in(TrialState.INFEASIBLE, trials, study.metric),
-        stopped=_points_in(TrialState.STOPPED, trials, study.metric),
+        front=tuple(_point(study, trial, trial.measurement) for trial in on_front),
+        others=tuple(_point(study, trial, trial.measurement) for trial in others),
+        infeasible=_points_in(TrialState.INFEASIBLE, study, trials),
+        stopped=_points_in(TrialState.STOPPED, study, trials),
         confirmed=tuple(
-            _point(trial, trial.confirmation, study.metric) for trial in on_front if trial.confirmation is not None
+            _point(study, trial, trial.confirmation) for trial in on_front if trial.confirmation is not None
         ),
-        dense=None
-        if dense is None or dense_estimate is None
-        else FrontPoint(None, dense.gflops, dense_estimate, "dense model"),
-        budget_gflops=(study.budget_low_gflops, study.budget_high_gflops),
+        dense=None if dense is None or dense_estimate is None else _dense_point(axis, dense, dense_estimate),
+        budget=(axis.low, axis.high),
     )
+
+
+def _dense_point(axis: CostAxis, dense: Measurement, estimate: Estimate) -> FrontPoint:
+    cost = axis.of_dense(dense)
+    return FrontPoint(None, cost, estimate, f"dense model<br>{quantity(cost)} {axis.unit}")
 
 
 def draw_front(data: FrontData) -> go.Figure:
@@ -141,11 +157,11 @@ def draw_front(data: FrontData) -> go.Figure:
         figure.add_traces(list(_front_traces(data)))
     if data.dense is not None:
         figure.add_trace(_scatter("dense model", (data.dense,), _DENSE, size=14, symbol="star"))
-    _draw_budget(figure, data.budget_gflops, _NEUTRAL if len(data.methods) > 1 else _BUDGET)
+    _draw_budget(figure, data.budget, _NEUTRAL if len(data.methods) > 1 else _BUDGET)
     figure.update_layout(
         template="plotly_white",
         title={"text": f"{data.title}<br><sup>{data.subtitle}</sup>"},
-        xaxis={"title": "GFLOPs an image (one multiply-add counts one)", "zeroline": False},
+        xaxis={"title": data.cost_label, "zeroline": False},
         yaxis={"title": f"{data.metric_label}, with 95 % interval", "zeroline": False},
         legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0.01, "x": 0},
         hovermode="closest",
@@ -199,20 +215,20 @@ def _methods_traces(data: FrontData) -> Iterator[go.Scatter]:
     yield _key("faint: measured, not on the front", _OTHERS, "circle", size=5)
 
 
-def _points_in(state: TrialState, trials: Sequence[TrialRecord], metric: str) -> tuple[FrontPoint, ...]:
-    """Collect the trials in a state, each candidate once."""
-    found = (trial for trial in trials if trial.state is state and trial.duplicate_of is None)
-    return tuple(_point(trial, trial.measurement, metric) for trial in found)
+def _points_in(state: TrialState, study: StudyRecord, trials: Sequence[TrialRecord]) -> tuple[FrontPoint, ...]:
+    """Collect the trials in a state whose cost is known, each candidate once."""
+    axis = axis_of(study)
+    found = (trial for trial in trials if trial.state is state and trial.duplicate_of is None and axis.is_known(trial))
+    return tuple(_point(study, trial, trial.measurement) for trial in found)
 
 
-def _point(trial: TrialRecord, measurement: Measurement | None, metric: str) -> FrontPoint:
-    estimate = estimate_of(measurement, metric)
+def _point(study: StudyRecord, trial: TrialRecord, measurement: Measurement | None) -> FrontPoint:
+    axis, estimate = axis_of(study), estimate_of(measurement, study.metric)
     if measurement is None or estimate is None:
         raise ValueError(f"trial {trial.number} was not measured")
-    layers = layout_line(trial.config).replace(" | ", "<br>")
+    layers, cost = layout_line(trial.config).replace(" | ", "<br>"), axis.of(trial, measurement)
     text = f"trial {trial.number}, {trial.method}<br>{layers}<br>{measurement.n_images} images"
-    gflops = trial.gflops if measurement.measured_gflops is None else measurement.gflops
-    return FrontPoint(trial.number, gflops, estimate, text, trial.method)
+    return FrontPoint(trial.number, cost, estimate, f"{text}<br>{quantity(cost)} {axis.unit}", trial.method)
 
 
 def _scatter(
@@ -225,25 +241,18 @@ def _scatter(
     opacity: float = 1.0,
     intervals: bool = True,
 ) -> go.Scatter:
-    error = {
-        "type": "data",
-        "symmetric": False,
-        "array": [_above(point.estimate) for point in points],
-        "arrayminus": [_below(point.estimate) for point in points],
-        "thickness": 1.2,
-        "width": 3,
-    }
     return go.Scatter(
         name=name,
         mode="markers",
-        x=[point.gflops for point in points],
+        x=[point.cost.value for point in points],
         y=[point.estimate.value for point in points],
-        error_y=error if intervals else None,
+        error_x=interval_bars([point.cost for point in points]) if intervals else None,
+        error_y=interval_bars([point.estimate for point in points]) if intervals else None,
         marker={"color": color, "size": size, "symbol": symbol, "opacity": opacity},
         # Lists, not arrays: with arrays plotly loses the identity of the point that is clicked.
         customdata=[[point.number] for point in points],
         text=[point.text for point in points],
-        hovertemplate="%{text}<br><b>%{y:.2f}</b> at %{x:.4g} GFLOPs<extra></extra>",
+        hovertemplate="%{text}<br><b>%{y:.2f}</b><extra></extra>",
     )
 
 
@@ -259,7 +268,9 @@ def _key(name: str, color: str, symbol: str, *, size: int) -> go.Scatter:
     return go.Scatter(name=name, mode="markers", x=[None], y=[None], marker=marker, hoverinfo="skip")
 
 
-def _draw_budget(figure: go.Figure, ends: tuple[float | None, float], color: str) -> None:
+def _draw_budget(figure: go.Figure, ends: tuple[float | None, float | None], color: str) -> None:
+    if ends[1] is None:
+        return
     for end in ends:
         if end is not None:
             figure.add_vline(x=end, line={"color": color, "dash": "dash", "width": 1.5})
@@ -279,7 +290,7 @@ def _draw_budget(figure: go.Figure, ends: tuple[float | None, float], color: str
 def _front_line(points: Sequence[FrontPoint], color: str) -> go.Scatter:
     return go.Scatter(
         mode="lines",
-        x=[point.gflops for point in points],
+        x=[point.cost.value for point in points],
         y=[point.estimate.value for point in points],
         line={"color": color, "shape": _STEP, "width": 2},
         hoverinfo="skip",
@@ -287,9 +298,14 @@ def _front_line(points: Sequence[FrontPoint], color: str) -> go.Scatter:
     )
 
 
-def _above(estimate: Estimate) -> float:
-    return 0.0 if estimate.high is None else estimate.high - estimate.value
-
-
-def _below(estimate: Estimate) -> float:
-    return 0.0 if estimate.low is None else estimate.value - estimate.low
+def interval_bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
+    """Say in plotly's terms how far intervals reach to both sides; nowhere, where there is none."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [0.0 if each.high is None else each.high - each.value for each in estimates],
+        "arrayminus": [0.0 if each.low is None else each.value - each.low for each in estimates],
+        "thickness": 1.2,
+        "width": 3,
+        "visible": any(each.low is not None for each in estimates),
+    }

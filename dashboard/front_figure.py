@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from dash import Patch
 
-from dashboard.figures import method_style
+from dashboard.figures import interval_bars, method_style
 from dashboard.snapshot import Point, StudySnapshot
 from dashboard.theme import Theme
 from objectives.metrics import METRICS, Measurement
@@ -26,7 +26,6 @@ _SIZES = ((5_000, 6.0), (30_000, 4.5), (math.inf, 3.0))  # of points, in pixels,
 _METHOD, _TIME = "method", "trial"
 _STOPPED, _MEASURED, _NEW_STOPPED, _NEW_MEASURED, _LINE, _FRONT, _CONFIRMED, _DENSE, _CHOSEN = range(9)
 _OUT = "stopped early, or over the budget"
-_HOVER = "trial %{customdata}<br><b>%{y:.2f}</b> at %{x:.4g} GFLOPs<extra></extra>"
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,11 @@ def front_figure(snapshot: StudySnapshot, dense: Measurement | None, look: Look)
     figure.data[_LINE].line = {"color": theme.front, "width": 2, "shape": "hv"}
     estimate = estimate_of(dense, snapshot.study.metric)
     if dense is not None and estimate is not None:
-        figure.data[_DENSE].update(x=[dense.gflops], y=[estimate.value])
+        figure.data[_DENSE].update(x=[snapshot.axis.of_dense(dense).value], y=[estimate.value])
+    hover = f"trial %{{customdata}}<br><b>%{{y:.2f}}</b> at %{{x:.4g}} {snapshot.axis.unit}<extra></extra>"
+    figure.update_traces(hovertemplate=hover, selector=lambda trace: trace.customdata is not None)
     _draw_budget(figure, snapshot, theme)
-    figure.update_xaxes(title={"text": "GFLOPs an image (one multiply-add counts one)"})
+    figure.update_xaxes(title={"text": html.escape(snapshot.axis.label)})
     figure.update_yaxes(title={"text": f"{html.escape(label)}, with 95 % interval"})
     if snapshot.measured and snapshot.study.owner is None:  # while it grows, plotly makes room for what comes
         x_range, y_range = _ranges(snapshot, estimate.value if estimate else None)
@@ -107,7 +108,7 @@ def growth(snapshot: StudySnapshot, look: Look, n_measured: int, n_stopped: int)
     measured, stopped = snapshot.measured[n_measured:], snapshot.stopped[n_stopped:]
     for index, points in ((_NEW_MEASURED, measured), (_NEW_STOPPED, stopped)):
         trace = patch["data"][index]
-        trace["x"] = [point.gflops for point in points]
+        trace["x"] = [point.cost for point in points]
         trace["y"] = [point.value for point in points]
         trace["customdata"] = [point.number for point in points]
     for name, value in _Colours(snapshot, look).marker(measured).items():
@@ -121,7 +122,7 @@ def growth(snapshot: StudySnapshot, look: Look, n_measured: int, n_stopped: int)
 def chosen_patch(point: Point | None) -> Patch:
     """Put the ring around a trial, or take it away."""
     patch = Patch()
-    patch["data"][_CHOSEN]["x"] = [] if point is None else [point.gflops]
+    patch["data"][_CHOSEN]["x"] = [] if point is None else [point.cost]
     patch["data"][_CHOSEN]["y"] = [] if point is None else [point.value]
     return patch
 
@@ -208,26 +209,24 @@ def _cloud(scatter: Any, name: str, points: Sequence[Point], marker: dict[str, A
     return scatter(
         name=name,
         mode="markers",
-        x=np.array([point.gflops for point in points], dtype=np.float32),
+        x=np.array([point.cost for point in points], dtype=np.float32),
         y=np.array([point.value for point in points], dtype=np.float32),
         # Which of them is clicked Dash does not say of an array: assets/prunefront.js does.
         customdata=np.array([point.number for point in points], dtype=np.int32),
         marker=marker,
-        hovertemplate=_HOVER,
     )
 
 
 def _growing(name: str, marker: dict[str, Any]) -> go.Scatter:
     """Make a trace of lists, which alone can be added to in the browser."""
-    return go.Scatter(
-        name=name, mode="markers", x=[], y=[], customdata=[], marker=marker, hovertemplate=_HOVER, showlegend=False
-    )
+    return go.Scatter(name=name, mode="markers", x=[], y=[], customdata=[], marker=marker, showlegend=False)
 
 
 def _marks(name: str, marker: dict[str, Any], *, with_intervals: bool = False) -> go.Scatter:
-    trace = go.Scatter(name=name, mode="markers", x=[], y=[], customdata=[], marker=marker, hovertemplate=_HOVER)
+    trace = go.Scatter(name=name, mode="markers", x=[], y=[], customdata=[], marker=marker)
     if with_intervals:
-        trace.error_y = {"type": "data", "symmetric": False, "thickness": 1.2, "width": 3, "color": marker["color"]}
+        bars = {"type": "data", "symmetric": False, "thickness": 1.2, "width": 3, "color": marker["color"]}
+        trace.update(error_x=bars, error_y=bars)
     return trace
 
 
@@ -236,40 +235,36 @@ def _front_values(snapshot: StudySnapshot) -> dict[int, dict[str, Any]]:
     front = list(snapshot.front)
     confirmed = [snapshot.confirmed[point.number] for point in front if point.number in snapshot.confirmed]
     values: dict[int, dict[str, Any]] = {
-        _LINE: {"x": [point.gflops for point in front], "y": [point.value for point in front]}
+        _LINE: {"x": [point.cost for point in front], "y": [point.value for point in front]}
     }
     for index, points in ((_FRONT, front), (_CONFIRMED, confirmed)):
         values[index] = {
-            "x": [point.gflops for point in points],
+            "x": [point.cost for point in points],
             "y": [point.value for point in points],
             "customdata": [point.number for point in points],
-            "error_y": {
-                "type": "data",
-                "symmetric": False,
-                "array": [(point.high or point.value) - point.value for point in points],
-                "arrayminus": [point.value - (point.value if point.low is None else point.low) for point in points],
-                "thickness": 1.2,
-                "width": 3,
-            },
+            "error_x": interval_bars([point.cost_estimate for point in points]),
+            "error_y": interval_bars([point.estimate for point in points]),
         }
     return values
 
 
 def _draw_budget(figure: go.Figure, snapshot: StudySnapshot, theme: Theme) -> None:
-    for end in (snapshot.study.budget_low_gflops, snapshot.study.budget_high_gflops):
+    if snapshot.axis.high is None:
+        return
+    for end in (snapshot.axis.low, snapshot.axis.high):
         if end is not None:
             figure.add_vline(x=end, line={"color": theme.budget, "dash": "dash", "width": 1.5})
     figure.add_annotation(
-        x=snapshot.study.budget_high_gflops, y=0, yref="paper", text="budget", showarrow=False,
+        x=snapshot.axis.high, y=0, yref="paper", text="budget", showarrow=False,
         xanchor="right", yanchor="bottom", xshift=-4, font={"color": theme.budget},
     )  # fmt: skip
 
 
 def _ranges(snapshot: StudySnapshot, dense: float | None) -> tuple[list[float], list[float]]:
     """Choose what is seen at first: all costs, and all but the worst of what was measured; more by zooming out."""
-    study = snapshot.study
-    low_cost = min(point.gflops for point in snapshot.measured)
-    high_cost = max(study.dense_gflops, study.budget_high_gflops)
+    axis = snapshot.axis
+    low_cost = min(point.cost for point in snapshot.measured)
+    high_cost = max(axis.dense, axis.high or 0.0)
     low = float(np.quantile([point.value for point in snapshot.measured], 0.03))
     high = max([dense or low, *(point.high or point.value for point in snapshot.front)])
     pad_x, pad = 0.05 * (high_cost - low_cost), 0.08 * max(high - low, 1.0)

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from objectives.metrics import METRICS
+from objectives.metrics import LATENCY, METRICS
 from objectives.pareto import front, hypervolume
 from objectives.statistics import Estimate
 from storage import MeasurementKind, Store, StudyRecord, TrialState
+from storage.axis import axis_of
 from storage.browsing import MeasuredPoint, TrialPoint
 
 __all__ = ["History", "Milestone", "Point", "StudySnapshot"]
@@ -25,20 +26,37 @@ _FINISHED = frozenset(state for state in TrialState if state.is_finished)
 
 
 class Point(NamedTuple):
-    """A trial that was measured, on all images or until it was stopped; the estimate is of its study's metric."""
+    """A trial that was measured, on all images or until it was stopped; the estimate is of its study's metric.
+
+    The cost is of its study's axis, see ``storage.axis``; it has an interval where it was timed.
+    """
 
     number: int
     method: str
-    gflops: float
+    cost: float
     value: float
     low: float | None
     high: float | None
     n_images: int
+    cost_low: float | None = None
+    cost_high: float | None = None
 
     @property
     def estimate(self) -> Estimate:
         """The metric with its interval."""
         return Estimate(self.value, self.low, self.high)
+
+    @property
+    def cost_estimate(self) -> Estimate:
+        """The cost with its interval."""
+        return Estimate(self.cost, self.cost_low, self.cost_high)
+
+
+class _Measured(NamedTuple):
+    """What was measured of a trial: the metric, and its latency where the study's cost is one and it was timed."""
+
+    metric: MeasuredPoint
+    latency: MeasuredPoint | None
 
 
 class Milestone(NamedTuple):
@@ -95,6 +113,7 @@ class StudySnapshot:
 
     Attributes:
         study: its record.
+        axis: what its metric is traded against.
         measured: complete trials, each candidate once, in the order in which they were seen to be finished.
         stopped: trials that lost their race or turned out to be over the budget, likewise; never on the front.
         front: what nothing measured dominates, by rising cost.
@@ -105,16 +124,16 @@ class StudySnapshot:
 
     def __init__(self, store: Store, study: StudyRecord) -> None:
         self._store, self._lock = store, threading.Lock()
-        self.study = study
+        self.study, self.axis = study, axis_of(study)
         self.measured: list[Point] = []
         self.stopped: list[Point] = []
         self.front: list[Point] = []
         self.confirmed: dict[int, Point] = {}
-        self.history = History(reference=(study.dense_gflops, 0.0))
+        self.history = History(reference=(self.axis.dense, 0.0))
         self.counts: Counter[TrialState] = Counter()
         self._metric = METRICS[study.metric].name
         self._trials: dict[int, TrialPoint] = {}  # by row: only those that may still get a measurement or be confirmed
-        self._measurements: dict[int, MeasuredPoint] = {}  # by row, of trials not yet seen to be finished
+        self._measurements: dict[int, _Measured] = {}  # by row, of trials not yet seen to be finished
         self._points: dict[int, Point] = {}  # by number
         self._unfinished: set[int] = set()
         self._n_trials = self._n_finished = self._last_measurement = 0
@@ -125,19 +144,19 @@ class StudySnapshot:
         with self._lock, _uncollected():
             self.study = self._store.study(self.study.name)
             from_number = min(self._unfinished, default=self._n_trials)
+            names = [self._metric, LATENCY] if self.axis.cost == LATENCY else [self._metric]
             trials, measurements = self._store.browse.points(
-                self.study.id, [self._metric], from_number=from_number, after_measurement=self._last_measurement
+                self.study.id, names, from_number=from_number, after_measurement=self._last_measurement
             )
             n_before = len(self.measured)
             confirmations = self._take_measurements(measurements)
             for trial in trials:
                 self._take_trial(trial)
             for confirmation in confirmations:
-                trial = self._trials[confirmation.trial_row]
-                self.confirmed[trial.number] = _point(trial, confirmation)
+                self._take_confirmation(confirmation)
             if len(self.measured) > n_before:
                 points = self.front + self.measured[n_before:]
-                self.front = [points[index] for index in front([(point.gflops, point.value) for point in points])]
+                self.front = [points[index] for index in front([(point.cost, point.value) for point in points])]
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -170,25 +189,36 @@ class StudySnapshot:
         """The point with the highest metric; of equals the cheapest, then the first."""
         return self.best_under(None)
 
-    def best_under(self, gflops: float | None) -> Point | None:
+    def best_under(self, cost: float | None) -> Point | None:
         """The point with the highest metric at no more than this cost."""
-        allowed = [point for point in self.front if gflops is None or point.gflops <= gflops]
+        allowed = [point for point in self.front if cost is None or point.cost <= cost]
         return allowed[-1] if allowed else None
 
     def hypervolume(self, reference: tuple[float, float]) -> float:
         """Measure the area under the front up to a cost and a merit."""
-        return hypervolume([(point.gflops, point.value) for point in self.front], reference)
+        return hypervolume([(point.cost, point.value) for point in self.front], reference)
 
-    def _take_measurements(self, measurements: list[MeasuredPoint]) -> list[MeasuredPoint]:
+    def _take_measurements(self, measurements: list[MeasuredPoint]) -> list[_Measured]:
         """Keep measurements for the trials that they are of, and give those on unseen images."""
+        latencies = {each.measurement: each for each in measurements if each.metric == LATENCY}
         confirmations = []
         for measurement in measurements:
+            if measurement.metric != self._metric:
+                continue
             self._last_measurement = max(self._last_measurement, measurement.measurement)
+            measured = _Measured(measurement, latencies.get(measurement.measurement))
             if measurement.kind == MeasurementKind.SEARCH:
-                self._measurements[measurement.trial_row] = measurement
+                self._measurements[measurement.trial_row] = measured
             else:
-                confirmations.append(measurement)
+                confirmations.append(measured)
         return confirmations
+
+    def _take_confirmation(self, measured: _Measured) -> None:
+        trial = self._trials[measured.metric.trial_row]
+        point, searched = _point(trial, measured), self._points.get(trial.number)
+        if measured.latency is None and searched is not None:  # timed on the search images alone, or never
+            point = point._replace(cost=searched.cost, cost_low=searched.cost_low, cost_high=searched.cost_high)
+        self.confirmed[trial.number] = point
 
     def _take_trial(self, trial: TrialPoint) -> None:
         state = _STATES[trial.state]
@@ -208,21 +238,18 @@ class StudySnapshot:
         measurement = self._measurements.pop(trial.row, None)
         if measurement is None or trial.duplicate_of is not None:
             return
+        if self.axis.cost == LATENCY and measurement.latency is None:
+            return  # it has no place on the axis
         point = self._points[trial.number] = _point(trial, measurement)
         if state in (TrialState.STOPPED, TrialState.INFEASIBLE):
             self.stopped.append(point)
         elif state is TrialState.COMPLETE:
             self.measured.append(point)
-            self.history.add(self._n_finished, point.gflops, point.value)
+            self.history.add(self._n_finished, point.cost, point.value)
 
 
-def _point(trial: TrialPoint, measurement: MeasuredPoint) -> Point:
-    return Point(
-        trial.number,
-        trial.method,
-        trial.gflops,
-        measurement.value,
-        measurement.low,
-        measurement.high,
-        measurement.n_images,
-    )
+def _point(trial: TrialPoint, measured: _Measured) -> Point:
+    metric, latency = measured
+    cost = (trial.gflops, None, None) if latency is None else (latency.value, latency.low, latency.high)
+    about = (metric.value, metric.low, metric.high, metric.n_images)
+    return Point(trial.number, trial.method, cost[0], *about, cost_low=cost[1], cost_high=cost[2])

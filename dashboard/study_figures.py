@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from dashboard.importance import importances
 from dashboard.snapshot import Point, StudySnapshot
 from dashboard.theme import Theme
-from objectives.metrics import METRICS
+from objectives.metrics import GFLOPS, METRICS
 
 __all__ = ["comparison_figure", "history_figure", "importance_figure", "parallel_figure", "reference_of"]
 
@@ -40,7 +40,9 @@ def history_figure(snapshot: StudySnapshot, theme: Theme) -> go.Figure | None:
             go.Scatter(name=name, yaxis=axis, x=counts, y=[*values, *values[-1:]], mode="lines", line=line)
         )
     side = {"overlaying": "y", "side": "right", "showgrid": False, "tickfont": {"color": theme.muted}}
-    figure.update_layout(yaxis2=side | {"title": {"text": "hypervolume (GFLOPs x points)"}, "automargin": True})
+    figure.update_layout(
+        yaxis2=side | {"title": {"text": f"hypervolume ({snapshot.axis.unit} x points)"}, "automargin": True}
+    )
     figure.update_xaxes(title={"text": "trials finished"})
     figure.update_yaxes(title={"text": html.escape(label)}, selector={"side": None})
     return figure
@@ -83,7 +85,7 @@ def parallel_figure(snapshot: StudySnapshot, theme: Theme, *, has_webgl: bool) -
     draws = snapshot.draws([point.number for point in points])
     label = METRICS[snapshot.study.metric].label
     columns: dict[str, list[Any]] = {name: [draw.get(name) for draw in draws] for name in draws[0]}
-    columns["GFLOPs"] = [point.gflops for point in points]
+    columns[_cost_name(snapshot)] = [point.cost for point in points]
     columns[label] = [point.value for point in points]
     dimensions = [_dimension(name, values) for name, values in columns.items() if len(set(map(str, values))) > 1]
     draw = _parcoords if has_webgl else _polylines
@@ -103,24 +105,29 @@ def comparison_figure(snapshots: Sequence[StudySnapshot], theme: Theme) -> go.Fi
             go.Scatter(
                 name=html.escape(snapshot.study.name),
                 mode="lines+markers",
-                x=[point.gflops for point in front],
+                x=[point.cost for point in front],
                 y=[point.value for point in front],
                 error_y={"type": "data", "symmetric": False, "thickness": 1, "width": 2, **errors},
                 line={"shape": "hv", "color": colour, "width": 2},
                 marker={"size": 7, "color": colour},
                 customdata=[point.number for point in front],
-                hovertemplate="trial %{customdata}<br><b>%{y:.2f}</b> at %{x:.4g} GFLOPs",
+                hovertemplate=f"trial %{{customdata}}<br><b>%{{y:.2f}}</b> at %{{x:.4g}} {snapshot.axis.unit}",
             )
         )
     labels = dict.fromkeys(METRICS[snapshot.study.metric].label for snapshot in snapshots)
-    figure.update_xaxes(title={"text": "GFLOPs an image (one multiply-add counts one)"})
+    costs = dict.fromkeys(snapshot.axis.label for snapshot in snapshots)
+    figure.update_xaxes(title={"text": html.escape(", ".join(costs))})
     figure.update_yaxes(title={"text": html.escape(", ".join(labels))})
     return figure
 
 
 def reference_of(snapshots: Sequence[StudySnapshot]) -> tuple[float, float]:
     """Give the point up to which several studies' hypervolumes are measured: the dearest dense model, at 0 %."""
-    return max(snapshot.study.dense_gflops for snapshot in snapshots), 0.0
+    return max(snapshot.axis.dense for snapshot in snapshots), 0.0
+
+
+def _cost_name(snapshot: StudySnapshot) -> str:
+    return "GFLOPs" if snapshot.axis.cost == GFLOPS else "latency (ms)"
 
 
 def _sampled(snapshot: StudySnapshot, n: int) -> list[Point]:

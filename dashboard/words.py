@@ -6,12 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from objectives.comparison import Comparison
-from objectives.metrics import METRICS, Measurement
+from objectives.metrics import BATCH_LATENCY, METRICS, Measurement
 from objectives.statistics import Estimate, PairedComparison
 from storage import StudyRecord
+from storage.axis import quantity, timing_of
 from storage.results import estimate_of
 
-__all__ = ["comparison_line", "cramped_line", "gflops_text", "layout_line", "measurement_line", "with_interval"]
+__all__ = [
+    "budget_text",
+    "comparison_line",
+    "cramped_line",
+    "gflops_text",
+    "latency_line",
+    "layout_line",
+    "measurement_line",
+    "with_interval",
+]
 
 
 def with_interval(estimate: Estimate | None) -> str:
@@ -28,10 +38,11 @@ def with_interval(estimate: Estimate | None) -> str:
 
 
 def measurement_line(measurement: Measurement, metric: str) -> str:
-    """Write a measurement's metric, cost and number of images."""
+    """Write a measurement's metric, cost and number of images; and the latency of one, where it was timed."""
+    latency = "" if measurement.latency_ms is None else f" and {quantity(measurement.latency_ms)} ms"
     return (
         f"{METRICS[metric].label} {with_interval(estimate_of(measurement, metric))} at "
-        f"{gflops_text(measurement.gflops, measurement)} GFLOPs, {measurement.n_images} images"
+        f"{gflops_text(measurement.gflops, measurement)} GFLOPs{latency}, {measurement.n_images} images"
     )
 
 
@@ -46,11 +57,38 @@ def cramped_line(study: StudyRecord, measurement: Measurement | None) -> str | N
 def gflops_text(gflops: float, measurement: Measurement | None) -> str:
     """Write a cost, as it was measured on these images where the images decide it, with its interval."""
     measured = None if measurement is None else measurement.measured_gflops
-    if measured is None:
-        return f"{gflops:.4g}"
-    if measured.low is None or measured.high is None:
-        return f"{measured.value:.4g}"
-    return f"{measured.value:.4g} [{measured.low:.4g}, {measured.high:.4g}]"
+    return quantity(measured or Estimate(gflops))
+
+
+def latency_line(study: StudyRecord, measurement: Measurement | None) -> str | None:
+    """Say what a latency is of, what a batch took, and on what machine; ``None`` where nothing was timed."""
+    timing = timing_of(study)
+    if timing is None or measurement is None or measurement.latency_ms is None:
+        return None
+    batch = measurement.values.get(BATCH_LATENCY)
+    of_batch = "" if batch is None else f", of a batch of {measurement.batch_size} {quantity(batch)} ms"
+    return (
+        f"latency of one image {quantity(measurement.latency_ms)} ms{of_batch}: medians with 95 % intervals, on "
+        f"{timing.machine}, {timing.machine.runtime}"
+    )
+
+
+def budget_text(study: StudyRecord) -> str:
+    """Write a study's budget: of GFLOPs, of ms, or of both.
+
+    Where latency is timed, GFLOPs without an end of their own bound nothing, and are not named.
+    """
+    timing = timing_of(study)
+    parts = []
+    if timing is None or study.budget_high_gflops < study.dense_gflops:
+        parts.append(f"{_ends(study.budget_low_gflops, study.budget_high_gflops)} GFLOPs")
+    if timing is not None and timing.budget is not None:
+        parts.append(f"{_ends(timing.budget.low_ms, timing.budget.high_ms)} ms")
+    return ", ".join(parts) or "none"
+
+
+def _ends(low: float | None, high: float) -> str:
+    return f"{high:.4g}" if low is None else f"{low:.4g} to {high:.4g}"
 
 
 def comparison_line(comparison: Comparison) -> str:

@@ -12,7 +12,18 @@ from numpy.typing import NDArray
 
 from objectives.statistics import Estimate, unpack
 
-__all__ = ["GFLOPS", "METRICS", "Measurement", "Metric", "Precision", "pack_counts", "unpack_counts"]
+__all__ = [
+    "BATCH_LATENCY",
+    "GFLOPS",
+    "LATENCY",
+    "METRICS",
+    "Cost",
+    "Measurement",
+    "Metric",
+    "Precision",
+    "pack_counts",
+    "unpack_counts",
+]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -32,7 +43,10 @@ class Metric:
     needs_labels: bool
 
 
-GFLOPS = "gflops"  # the name of a measured cost among the values
+Cost = Literal["gflops", "latency_ms"]
+GFLOPS: Cost = "gflops"  # the name of a measured cost among the values
+LATENCY: Cost = "latency_ms"  # of one image alone
+BATCH_LATENCY = "batch_latency_ms"  # of a batch of the measurement's size
 
 METRICS: Mapping[str, Metric] = {
     "top1": Metric("top1_pct", "top-1 (%)", needs_labels=True),
@@ -51,7 +65,8 @@ class Measurement:
         values: each metric's name and estimate: ``top1_pct`` where there are labels, ``agreement_pct`` (the same
             top class as the dense model), ``kl_nats`` (mean Kullback-Leibler divergence of the dense model's
             class probabilities from the layout's); of a segmenter ``miou_pct``, ``pixel_accuracy_pct`` and each
-            class's ``iou_pct``; and ``gflops`` where the cost was measured image by image.
+            class's ``iou_pct``; ``gflops`` where the cost was measured image by image; and where it was timed,
+            ``latency_ms`` of a forward pass of one image and ``batch_latency_ms`` of a whole batch.
         outcomes: for a metric that is a share of images, the images that count, packed into bits; for ``miou_pct``
             the confusion counts of each image, ``Confusions.to_bytes``.
         macs: multiply-adds of one image, overhead included; counted on one of them where all images were measured. The
@@ -94,6 +109,11 @@ class Measurement:
     def measured_gflops(self) -> Estimate | None:
         """The mean over the images with its interval, where they decide; ``None`` where the cost is of any image."""
         return self.values.get(GFLOPS)
+
+    @property
+    def latency_ms(self) -> Estimate | None:
+        """The median of a forward pass of one image with its interval; ``None`` where nothing was timed."""
+        return self.values.get(LATENCY)
 
 
 def pack_counts(counts: NDArray[np.int64]) -> bytes:

@@ -32,6 +32,7 @@ def model_card(document: Mapping[str, Any], *, with_weights: bool = True) -> str
     about = [
         _head(document),
         _numbers(document),
+        _latency(document),
         _use(document, with_weights=with_weights),
         _exports(document.get("exports", {})),
         _origin(document),
@@ -80,6 +81,25 @@ def _rows(who: str, images: str, measured: Mapping[str, Any]) -> Iterator[str]:
                 f"| {who} | {label} | {measured[name]:.1f}{interval} | {measured['gflops']:.4g} | "
                 f"{measured['n_images']} {images} | `{measured['image_list_hash']}` |"
             )
+
+
+def _latency(document: Mapping[str, Any]) -> str:
+    """Say how long one image took, of layout and dense model timed at about the same time, the later time if twice."""
+    machine = document.get("timed_on")
+    for kind in _IMAGES:
+        pruned, dense = (document.get(who, {}).get(kind, {}) for who in ("measured", "dense"))
+        if machine and "latency_ms" in pruned and "latency_ms" in dense:
+            return (
+                f"One image takes {_milliseconds(pruned)}, and the dense model {_milliseconds(dense)}: the median of a "
+                f"forward pass with its 95 % interval, on {machine['processor']}, CPU threads: {machine['threads']}, "
+                f"{machine['runtime']}. `prunefront bench` times it elsewhere."
+            )
+    return ""
+
+
+def _milliseconds(measured: Mapping[str, Any]) -> str:
+    low, high = measured.get("latency_ms_interval", (None, None))
+    return f"{measured['latency_ms']:.4g} ms" + ("" if low is None else f" [{low:.4g}, {high:.4g}]")
 
 
 def _use(document: Mapping[str, Any], *, with_weights: bool) -> str:

@@ -5,7 +5,7 @@ from spaces.ats import Ats, AtsSpace
 from spaces.attention_rank import AttentionRank, AttentionRankSpace
 from spaces.base import PruningConfig, SearchSpace
 from spaces.bat import Bat, BatSpace, BatStage
-from spaces.budget import Budget
+from spaces.budget import Budget, LatencyBudget
 from spaces.cls_topk import CLSTopK, CLSTopKSpace, CLSTopKStage
 from spaces.cost import BlockCost, Cost, StageCost, cost_of, dense_cost
 from spaces.dense_head import DenseHead, HeadKind
@@ -42,6 +42,7 @@ __all__ = [
     "DenseHead",
     "HeadKind",
     "InvalidInput",
+    "LatencyBudget",
     "Problem",
     "Proposal",
     "PrunefrontError",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from spaces.errors import InvalidInput
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "LatencyBudget"]
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,48 @@ class Budget:
         Raises:
             InvalidInput: the text reads as neither, or names no positive cost.
         """
-        low, colon, high = text.partition(":")
-        ends = [_gflops(part, dense_gflops) for part in ((low, high) if colon else (low,))]
-        if any(end is None or not (math.isfinite(end) and end > 0) for end in ends):
-            raise InvalidInput(f"a budget is 3.0 (GFLOPs), 65% (of dense) or a range like 50%:90%, got {text!r}")
-        costs = [end for end in ends if end is not None]
-        if colon and not costs[0] < costs[1]:
-            raise InvalidInput(f"a budget range goes from less to more, got {text!r}")
-        return cls(low_gflops=costs[0] if colon else None, high_gflops=costs[-1])
+        low, high = _ends(text, dense_gflops, "is 3.0 (GFLOPs), 65% (of dense) or a range like 50%:90%")
+        return cls(low_gflops=low, high_gflops=high)
 
 
-def _gflops(text: str, dense_gflops: float) -> float | None:
+@dataclass(frozen=True)
+class LatencyBudget:
+    """How long a layout may take for one image, in ms. A range asks for a whole front, from ``low_ms`` on."""
+
+    low_ms: float | None
+    high_ms: float
+
+    @classmethod
+    def parse(cls, text: str, dense_ms: float) -> LatencyBudget:
+        """Read ``4.5`` (ms), ``65%`` (of the dense model), or a range of either.
+
+        >>> LatencyBudget.parse("50%:4.5", dense_ms=6.0)
+        LatencyBudget(low_ms=3.0, high_ms=4.5)
+
+        Raises:
+            InvalidInput: the text reads as neither, or names no positive time.
+        """
+        low, high = _ends(text, dense_ms, "in ms is 4.5, 65% (of dense) or a range like 50%:90%")
+        return cls(low_ms=low, high_ms=high)
+
+
+def _ends(text: str, dense: float, grammar: str) -> tuple[float | None, float]:
+    """Read one budget, or the two ends of a range."""
+    low, colon, high = text.partition(":")
+    ends = [_amount(part, dense) for part in ((low, high) if colon else (low,))]
+    if any(end is None or not (math.isfinite(end) and end > 0) for end in ends):
+        raise InvalidInput(f"a budget {grammar}, got {text!r}")
+    costs = [end for end in ends if end is not None]
+    if colon and not costs[0] < costs[1]:
+        raise InvalidInput(f"a budget range goes from less to more, got {text!r}")
+    return (costs[0] if colon else None), costs[-1]
+
+
+def _amount(text: str, dense: float) -> float | None:
     text = text.strip()
     try:
         if text.endswith("%"):
-            return float(text[:-1]) / 100 * dense_gflops
+            return float(text[:-1]) / 100 * dense
         return float(text)
     except ValueError:
         return None

@@ -46,12 +46,14 @@ class Problem:
         budget: what no proposal exceeds.
         budget_by: how draws come within the budget: by ``repair``, or else by drawing again until one is, with
             ``rejection`` forgetting those that were not, and ``constraint`` telling the sampler of them.
+        seeks_one: whether one best layout is looked for although the budget is a range; see ``spread``.
     """
 
     space: SearchSpace
     architecture: Architecture
     budget: Budget
     budget_by: BudgetBy = "repair"
+    seeks_one: bool = False
 
     def cost_range(self) -> tuple[float, float]:
         """Give the least and the most GFLOPs that layouts of the space can cost, whatever the budget."""
@@ -102,6 +104,26 @@ class Problem:
             raise (BudgetUnsatisfiable if is_budget else UnsupportedModel)(f"none of the methods is left: {reasons}")
         lines = tuple(f"{method} is left out: {error}" for method, error in misfits.items())
         return replace(self, space=choice_of(left)), lines
+
+    @property
+    def is_front(self) -> bool:
+        """Whether a whole front is looked for, not one best layout."""
+        return self.budget.is_range and not self.seeks_one
+
+    def spread(self, *, is_front: bool) -> Problem:
+        """Let the cost to aim at be drawn, since only measuring tells how much of the budget suits a further bound.
+
+        A range of budgets stays; a single one becomes a range from the least that each of the methods can cost.
+
+        Args:
+            is_front: whether a whole front is looked for.
+        """
+        spread = replace(self, seeks_one=not is_front)
+        if self.budget.is_range:
+            return spread
+        spaces = self.space.spaces if isinstance(self.space, MethodChoice) else (self.space,)
+        least = max(replace(self, space=space).cost_range()[0] for space in spaces)
+        return replace(spread, budget=replace(self.budget, low_gflops=least))
 
     def parameters(self) -> tuple[Parameter, ...]:
         """List what a sampler draws: the space's parameters and, to repair for a front, the cost to aim at."""

@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
-from objectives.metrics import Measurement
+from objectives.metrics import LATENCY, Measurement
 from spaces import InvalidInput, PrunefrontError, layout_document, parse_layout
+from storage.axis import timing_of
 from storage.records import MeasurementKind, StudyRecord, TrialRecord, TrialState
 from storage.results import estimate_of
 
@@ -34,13 +35,14 @@ def layout_of(
         dense: what was measured of the dense model.
     """
     measured = {MeasurementKind.CONFIRM: trial.confirmation, MeasurementKind.SEARCH: trial.measurement}
-    interval = _interval(trial.measurement)
+    interval, timing = _interval(trial.measurement), timing_of(study)
     return layout_document(
         parse_layout(trial.config),
         model={"name": study.model, "weights_digest": study.provenance.weights_digest},
         gflops=trial.gflops,
         dense_gflops=study.dense_gflops,
         **({} if interval is None else {"gflops_interval": interval}),
+        **({} if timing is None else {"timed_on": vars(timing.machine)}),
         measured=_by_images(measured),
         dense=_by_images(dense),
         study={
@@ -125,15 +127,17 @@ def write_layout(document: Mapping[str, Any], path: Path) -> None:
 def table_of(trials: Sequence[TrialRecord], metric: str) -> str:
     """Write trials as CSV: number, cost, the metric with its interval, and again on the confirm images.
 
-    The cost has an interval too where the images decide it. Texts that a spreadsheet would take for a formula are
-    quoted.
+    The cost has an interval too where the images decide it, and a latency where it was timed. Texts that a spreadsheet
+    would take for a formula are quoted.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     of_metric = [metric, f"{metric}_low", f"{metric}_high", "n_images"]
     head = ["trial", "gflops", *of_metric, *(f"confirmed_{name}" for name in of_metric)]
     of_cost = ["gflops_low", "gflops_high", "confirmed_gflops", "confirmed_gflops_low", "confirmed_gflops_high"]
-    writer.writerow([*head, *of_cost, "method", "digest", "config"])
+    latency = [LATENCY, f"{LATENCY}_low", f"{LATENCY}_high"]
+    of_latency = [*latency, *(f"confirmed_{name}" for name in latency)]
+    writer.writerow([*head, *of_cost, *of_latency, "method", "digest", "config"])
     for trial in trials:
         row: list[Any] = [trial.number, trial.gflops]
         for measurement in (trial.measurement, trial.confirmation):
@@ -144,6 +148,7 @@ def table_of(trials: Sequence[TrialRecord], metric: str) -> str:
                 row += [estimate.value, estimate.low, estimate.high, measurement.n_images]
         cost = None if trial.confirmation is None else trial.confirmation.gflops
         row += [*(_interval(trial.measurement) or [None] * 2), cost, *(_interval(trial.confirmation) or [None] * 2)]
+        row += [*_latency(trial.measurement), *_latency(trial.confirmation)]
         row += [trial.method, trial.digest, json.dumps(dict(trial.config), sort_keys=True)]
         writer.writerow([_cell(value) for value in row])
     return out.getvalue()
@@ -153,6 +158,12 @@ def _interval(measurement: Measurement | None) -> list[float | None] | None:
     """Give the ends of a measured cost's interval; ``None`` where the cost is the same for every image."""
     measured = None if measurement is None else measurement.measured_gflops
     return None if measured is None else [measured.low, measured.high]
+
+
+def _latency(measurement: Measurement | None) -> list[float | None]:
+    """Give a latency and the ends of its interval; nothing where nothing was timed."""
+    found = None if measurement is None else measurement.latency_ms
+    return [None] * 3 if found is None else [found.value, found.low, found.high]
 
 
 def _cell(value: Any) -> Any:

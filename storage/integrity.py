@@ -13,6 +13,7 @@ from objectives.statistics import unpack
 from spaces import Architecture, parse_layout
 from spaces.errors import PrunefrontError
 from storage import rows
+from storage.axis import overrun_line, timing_of
 from storage.records import StudyRecord, StudyState, TrialRecord, TrialState
 from storage.schema import measurements, metric_values, studies, trials
 
@@ -138,7 +139,18 @@ def _trial_problems(
             yield f"is said to equal trial {origin.number}, and does not"
         if trial.state.is_finished and origin.state is not trial.state:
             yield f"is {trial.state.value}, and trial {origin.number}, which it equals, is {origin.state.value}"
+    yield from _timing_problems(study, trial)
     yield from _layout_problems(study, trial, architecture)
+
+
+def _timing_problems(study: StudyRecord, trial: TrialRecord) -> Iterator[str]:
+    timing = timing_of(study)
+    if timing is None or trial.state is not TrialState.COMPLETE or trial.measurement is None:
+        return
+    if trial.measurement.latency_ms is None:
+        yield "is complete, but was not timed"
+    elif timing.overrun_ms(trial.measurement):
+        yield f"is complete, but {overrun_line(study, trial)}"
 
 
 def _layout_problems(study: StudyRecord, trial: TrialRecord, architecture: Architecture) -> Iterator[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from objectives.comparison import Comparison, compare_on
 from objectives.metrics import METRICS, Measurement
 from spaces import Architecture, Budget, InvalidInput
+from storage.axis import axis_of, overrun_line, timing_of
 from storage.export import layout_of, write_layout
 from storage.records import MeasurementKind, StudyRecord, StudyState, TrialRecord, TrialState
 from storage.results import best_of, front_of, fronts_of
@@ -72,7 +73,7 @@ class RememberedStudy:
 
     def front(self) -> list[TrialRecord]:
         """Find the trials that none other beats at no greater cost, by rising cost."""
-        return front_of(self.trials(), self.record.metric)
+        return front_of(self.record, self.trials())
 
     def fronts(self) -> dict[str, list[TrialRecord]]:
         """Find each method's own front, by rising cost."""
@@ -86,7 +87,7 @@ class RememberedStudy:
         """
         record = self.record
         limit = None if budget is None else _limit(budget, record.dense_gflops)
-        found = best_of(self.trials(), record.metric, limit)
+        found = best_of(record, self.trials(), limit)
         if found is None:
             under = "" if limit is None else f" within {limit:.4g} GFLOPs"
             n_over = self._store.count_trials(self._id).get(TrialState.INFEASIBLE, 0)
@@ -168,8 +169,8 @@ class RememberedStudy:
         """
         if trial.state is TrialState.INFEASIBLE:
             raise InvalidInput(
-                f"trial {trial.number} costs {trial.gflops:.4g} GFLOPs, measured, over the budget of "
-                f"{self.record.budget_high_gflops:.4g}: export another, or search under a higher budget"
+                f"trial {trial.number} {overrun_line(self.record, trial)}: export another, or search under a higher "
+                "budget"
             )
         if trial.state is TrialState.STOPPED:
             raise InvalidInput(
@@ -187,12 +188,13 @@ class RememberedStudy:
     def describe(self) -> dict[str, Any]:
         """Give the study's state for programs: settings that matter, counts of trials, the best so far."""
         record = self.record
-        best = best_of(self.trials(), record.metric)
+        best = best_of(record, self.trials())
         return describe(record, self._store.count_trials(self._id), None if best is None else best.number)
 
 
 def describe(record: StudyRecord, counts: Mapping[TrialState, int], best: int | None) -> dict[str, Any]:
     """Give a study's state for programs: settings that matter, counts of trials, the best one's number."""
+    timing = timing_of(record)
     return {
         "name": record.name,
         "state": state_of(record),
@@ -206,6 +208,8 @@ def describe(record: StudyRecord, counts: Mapping[TrialState, int], best: int | 
         "seed": record.seed,
         "budget_gflops": [record.budget_low_gflops, record.budget_high_gflops],
         "dense_gflops": record.dense_gflops,
+        "cost": axis_of(record).cost,
+        "timing": None if timing is None else timing.to_spec(),
         "created_at": record.created_at.isoformat(),
         "n_trials": record.n_trials,
         "trials": {state.value: count for state, count in counts.items()},

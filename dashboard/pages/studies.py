@@ -12,7 +12,7 @@ from dashboard.pages.parts import GRAPH_CONFIG, badge, card, empty, moment, prog
 from dashboard.snapshot import StudySnapshot
 from dashboard.study_figures import comparison_figure, reference_of
 from dashboard.theme import theme_of
-from dashboard.words import with_interval
+from dashboard.words import budget_text, with_interval
 from objectives.metrics import METRICS
 from storage.remembered import state_of
 
@@ -62,6 +62,9 @@ def register(app: dash.Dash, desk: Desk) -> None:
         if not picked:
             return None
         snapshots = [desk.snapshot(name) for name in picked]
+        labels = {snapshot.axis.label for snapshot in snapshots}
+        if len(labels) > 1:
+            return card(empty("These fronts have no cost in common.", "; ".join(sorted(labels))))
         figure = comparison_figure(snapshots, theme_of(theme))
         return card(
             dcc.Graph(figure=figure, config=GRAPH_CONFIG, className="figure"),
@@ -79,7 +82,7 @@ def _list(desk: Desk, picked: list[str]) -> Any:
             html.Code(f"--db {desk.store.url}"),
         )
     rows = [_row(desk.snapshot(study), picked) for study in studies[:_N_LISTED]]
-    headers = ["", "study", "state", "trials", "best", "at GFLOPs", "budget", "model", "data", "begun"]
+    headers = ["", "study", "state", "trials", "best", "at", "budget", "model", "data", "begun"]
     more = f"; the newest {_N_LISTED} are listed" if len(studies) > _N_LISTED else ""
     count = "1 study" if len(studies) == 1 else f"{len(studies)} studies"
     return table(headers, rows, caption=f"{count} in {desk.store.url}{more}; pick some to compare their fronts")
@@ -94,15 +97,14 @@ def _row(snapshot: StudySnapshot, picked: list[str]) -> list[Any]:
         id={"type": "study-pick", "name": name},
     )
     state = html.Span(badge(state_of(study)), title=study.error or "")
-    low, high = study.budget_low_gflops, study.budget_high_gflops
     return [
         pick,
         dcc.Link(name, href=study_path(name)),
         state,
         progress_bar(snapshot.n_finished, study.n_trials),
         "-" if best is None else dcc.Link(with_interval(best.estimate), href=trial_path(name, best.number)),
-        "-" if best is None else f"{best.gflops:.4g}",
-        f"{high:.4g}" if low is None else f"{low:.4g} to {high:.4g}",
+        "-" if best is None else f"{best.cost:.4g} {snapshot.axis.unit}",
+        budget_text(study),
         study.model,
         study.data,
         moment(study.created_at),
@@ -111,6 +113,7 @@ def _row(snapshot: StudySnapshot, picked: list[str]) -> list[Any]:
 
 def _volumes(snapshots: list[StudySnapshot]) -> Any:
     cost, merit = reference_of(snapshots)
+    unit = snapshots[0].axis.unit
     rows = [
         [
             snapshot.study.name,
@@ -121,5 +124,5 @@ def _volumes(snapshots: list[StudySnapshot]) -> Any:
         ]
         for snapshot in snapshots
     ]
-    caption = f"Hypervolume up to the reference point {cost:.4g} GFLOPs, {merit:g} %; as a share of all up to 100 %"
+    caption = f"Hypervolume up to the reference point {cost:.4g} {unit}, {merit:g} %; as a share of all up to 100 %"
     return table(["study", "metric", "on the front", "hypervolume", "share"], rows, caption=caption, numbers=3)

@@ -22,6 +22,7 @@ from dashboard.pages.study_tabs import FRONT_TABLE, TABS, log_text, tab_content
 from dashboard.pages.trial_card import trial_card
 from dashboard.snapshot import StudySnapshot
 from dashboard.theme import theme_of
+from storage.axis import axis_of
 
 __all__ = ["layout", "register"]
 
@@ -33,7 +34,8 @@ def layout(desk: Desk, name: str) -> html.Div:
     """Make the page. Raises NotThere if there is no such study."""
     study = desk.store.study(name)  # all its points would take longer: the page does not wait for them
     colour = "method" if len(study.methods) > 1 else None
-    least, most = study.budget_low_gflops or 0.0, study.budget_high_gflops
+    axis = axis_of(study)
+    least, most = axis.low or 0.0, axis.high or axis.dense  # nobody looks for a layout that is slower than dense
     about = f"{study.model} on {study.data}, {study.sampler}, seed {study.seed}, {', '.join(study.methods)}"
     choices = colour_choices(desk.store.browse.parameters(study.id))
     controls = html.Div(
@@ -127,7 +129,7 @@ def _register_figure(app: dash.Dash, desk: Desk) -> None:
         snapshot = desk.snapshot(name)
         dense = desk.study(name).dense()
         figure, n_drawn = front_figure(snapshot, dense, Look(theme_of(theme), colour, has_webgl))
-        least = snapshot.study.budget_low_gflops or min((point.gflops for point in snapshot.front), default=0.0)
+        least = snapshot.axis.low or min((point.cost for point in snapshot.front), default=0.0)
         return figure, _cursor(snapshot), _drawn(snapshot, n_drawn, has_webgl), least
 
     @app.callback(
@@ -176,12 +178,13 @@ def _register_choice(app: dash.Dash, desk: Desk) -> None:
         State("study-chosen", "data"),
     )
     def choose(clicked: int | None, under: float, _: Any, name: str, chosen: dict[str, Any] | None) -> Any:
-        limit = f"{under:.4g} GFLOPs"
+        snapshot = desk.snapshot(name)
+        limit = f"{under:.4g} {snapshot.axis.unit}"
         if ctx.triggered_id == "study-clicked":
             return {"number": clicked, "how": "clicked"}, limit
         if ctx.triggered_id != "study-under" and chosen is not None and chosen["how"] == "clicked":
             return dash.no_update, limit
-        best = desk.snapshot(name).best_under(under)
+        best = snapshot.best_under(under)
         found = None if best is None else {"number": best.number, "how": f"best under {limit}"}
         return (dash.no_update if found == chosen else found), limit
 

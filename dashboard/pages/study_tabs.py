@@ -15,6 +15,7 @@ from dashboard.study_figures import history_figure, importance_figure, parallel_
 from dashboard.theme import Theme
 from dashboard.words import layout_line, with_interval
 from objectives.metrics import METRICS
+from storage.axis import quantity, timing_of
 from storage.results import estimate_of
 
 __all__ = ["FRONT_TABLE", "TABS", "flat", "log_text", "tab_content"]
@@ -49,7 +50,8 @@ def _drawn(snapshot: StudySnapshot, tab: str, theme: Theme, *, has_webgl: bool) 
     """Give a tab's figure and a line below it; or ``None``, and why there is none."""
     if tab == "history":
         cost, merit = snapshot.history.reference
-        hint = f"Hypervolume: the area that the front covers up to {cost:.4g} GFLOPs (dense) and {merit:g} %."
+        end = f"{cost:.4g} {snapshot.axis.unit} (dense) and {merit:g} %"
+        hint = f"Hypervolume: the area that the front covers up to {end}."
         return history_figure(snapshot, theme), hint if snapshot.history.milestones else "No trial is measured yet."
     if tab == "importance":
         figure = importance_figure(snapshot, theme)
@@ -68,7 +70,7 @@ def _front(desk: Desk, name: str) -> Any:
     record, front = snapshot.study, desk.front(snapshot)
     if not front:
         return empty("No trial is measured on all images yet.")
-    label = METRICS[record.metric].label
+    label, is_timed = METRICS[record.metric].label, timing_of(record) is not None
     rows: list[list[str | tuple[str, str]]] = [
         [
             (f"trial {trial.number}", trial_path(name, trial.number)),
@@ -76,14 +78,16 @@ def _front(desk: Desk, name: str) -> Any:
             layout_line(trial.config),
             f"{trial.gflops:.4g}",
             f"{trial.gflops / record.dense_gflops:.1%}",
+            *([quantity(trial.measurement.latency_ms if trial.measurement else None)] if is_timed else []),
             with_interval(estimate_of(trial.measurement, record.metric)),
             with_interval(estimate_of(trial.confirmation, record.metric)),
         ]
         for trial in front
     ]
-    headers = ["", "method", "layout", "GFLOPs", "of dense", f"{label}, search images", "unseen images"]
+    costs = ["GFLOPs", "of dense", *(["latency (ms)"] if is_timed else [])]
+    headers = ["", "method", "layout", *costs, f"{label}, search images", "unseen images"]
     caption = f"{len(front)} layouts that no other beats at no greater cost; 95 % intervals"
-    return long_table(FRONT_TABLE, headers, rows, caption=caption, numbers=4)
+    return long_table(FRONT_TABLE, headers, rows, caption=caption, numbers=len(costs) + 2)
 
 
 def _log(desk: Desk, name: str) -> Any:
@@ -107,12 +111,14 @@ def log_text(desk: Desk, name: str) -> str:
 def _about(desk: Desk, name: str) -> Any:
     record = desk.store.study(name)
     origin = record.provenance
+    timing = timing_of(record)
     return html.Div(
         [
             card(facts(flat(record.spec["settings"])), title="Asked for"),
             card(
                 facts(
                     [
+                        *([] if timing is None else [("timed on", f"{timing.machine}, {timing.machine.runtime}")]),
                         ("command", html.Code(origin.command_line)),
                         ("host", origin.host),
                         ("weights", html.Code(origin.weights_digest)),

@@ -24,17 +24,26 @@ from dashboard.pages.parts import (
 from dashboard.pages.trial_card import exports
 from dashboard.theme import theme_of
 from dashboard.trial_figures import staircase_figure, staircase_of
-from dashboard.words import cramped_line, gflops_text, with_interval
+from dashboard.words import cramped_line, gflops_text, latency_line, with_interval
 from objectives.confusion import MIoUComparison
-from objectives.metrics import Measurement
+from objectives.metrics import BATCH_LATENCY, GFLOPS, LATENCY, Measurement
 from objectives.statistics import PairedComparison
 from spaces.errors import PrunefrontError
 from storage import JobKind, JobRecord, MeasurementKind, StudyRecord, TrialRecord, TrialState
+from storage.axis import overrun_line, quantity
 from storage.remembered import DENSE, RememberedStudy
 
 __all__ = ["layout", "register"]
 
-_METRIC_NAMES = {"gflops": "GFLOPs", "top1_pct": "top-1 (%)", "agreement_pct": "as dense (%)", "kl_nats": "KL (nats)"}
+_METRIC_NAMES = {
+    "gflops": "GFLOPs",
+    "latency_ms": "ms, one image",
+    "batch_latency_ms": "ms, a batch",
+    "top1_pct": "top-1 (%)",
+    "agreement_pct": "as dense (%)",
+    "kl_nats": "KL (nats)",
+}
+_COSTS = (GFLOPS, LATENCY, BATCH_LATENCY)
 
 
 def layout(desk: Desk, name: str, number: int) -> html.Div:
@@ -159,6 +168,10 @@ def _about(study: StudyRecord, trial: TrialRecord) -> list[Any]:
         words += ["; stopped when it had lost its race against ", link, ", so its numbers lean low"]
     if cramped := cramped_line(study, trial.measurement):
         words += [f"; {cramped}"]
+    if latency := latency_line(study, trial.measurement):
+        words += [f"; {latency}"]
+    if trial.state is TrialState.INFEASIBLE:
+        words += [f"; it {overrun_line(study, trial)}"]
     return [*words, f"; failed: {trial.error}"] if trial.error else words
 
 
@@ -191,7 +204,7 @@ def _measured(found: RememberedStudy, trial: TrialRecord) -> Any:
     rows = [
         [
             name,
-            *(with_interval(measurement.values.get(metric)) for metric in metrics),
+            *((quantity if metric in _COSTS else with_interval)(measurement.values.get(metric)) for metric in metrics),
             f"{measurement.n_images:,} in {measurement.precision}",
         ]
         for name, measurement in measured

@@ -13,6 +13,7 @@ from dashboard.words import gflops_text, layout_line, with_interval
 from objectives.metrics import METRICS
 from spaces import Architecture
 from storage import StudyRecord, TrialRecord, TrialState
+from storage.axis import quantity
 from storage.results import estimate_of
 
 __all__ = ["exports", "trial_card"]
@@ -24,7 +25,9 @@ def trial_card(study: StudyRecord, trial: TrialRecord, theme: Theme, *, how: str
     figure = staircase_figure(staircase_of(trial, architecture), theme, is_small=True)
     label = METRICS[study.metric].label
     cost = gflops_text(trial.gflops, trial.measurement)
-    n_images = trial.measurement.n_images if trial.measurement else None
+    n_images, latency = None, None
+    if trial.measurement is not None:
+        n_images, latency = trial.measurement.n_images, trial.measurement.latency_ms
     return card(
         html.Div(
             [html.H2(["Trial ", trial.number], id="trial-card-title"), badge(trial.state.value)], className="title"
@@ -35,6 +38,7 @@ def trial_card(study: StudyRecord, trial: TrialRecord, theme: Theme, *, how: str
                 (label, with_interval(estimate_of(trial.measurement, study.metric))),
                 ("on unseen images", _or_none(with_interval(estimate_of(trial.confirmation, study.metric)))),
                 ("cost", f"{cost} GFLOPs, {trial.gflops / study.dense_gflops:.1%} of dense"),
+                ("latency", None if latency is None else f"{quantity(latency)} ms for one image"),
                 ("images", n_images),
                 ("layout", f"{trial.method}: {layout_line(trial.config)}"),
                 ("failed", trial.error),

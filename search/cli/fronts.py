@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from dashboard.words import comparison_line, gflops_text, layout_line, measurement_line, with_interval
-from objectives.metrics import METRICS
+from objectives.metrics import METRICS, Measurement
 from search.cli.options import db_option, json_option
 from search.cli.output import print_json, print_table
 from storage import MeasurementKind, StudyRecord, TrialRecord, TrialState
+from storage.axis import axis_of, quantity, timing_of
 from storage.export import measurement_values, table_of, trial_as_json, write_text
 from storage.remembered import DENSE, RememberedStudy
 from storage.results import estimate_of
@@ -54,10 +55,13 @@ def front(study: str, by: str | None, html: Path | None, csv: Path | None, db: s
 def front_as_json(study: RememberedStudy, *, by_method: bool = False) -> dict[str, Any]:
     """Give a study's front, or each method's, for programs."""
     record, dense = study.record, study.dense()
+    timing = timing_of(record)
     about = {
         "study": record.name,
         "metric": METRICS[record.metric].name,
         "budget_gflops": [record.budget_low_gflops, record.budget_high_gflops],
+        "cost": axis_of(record).cost,
+        "timing": None if timing is None else timing.to_spec(),
         "dense": None if dense is None else measurement_values(dense),
     }
     if by_method:
@@ -114,12 +118,18 @@ def _print_trials(record: StudyRecord, trials: Sequence[TrialRecord], *, with_me
     label = METRICS[record.metric].label
     confirmed = any(trial.confirmation is not None for trial in trials)
     remeasured = any(trial.confirmation and trial.confirmation.measured_gflops for trial in trials)
+    timing = timing_of(record)
+    retimed = any(trial.confirmation and trial.confirmation.latency_ms for trial in trials)
     rows = []
     for trial in trials:
         row = [str(trial.number), gflops_text(trial.gflops, trial.measurement)]
         if remeasured:
             row.append("-" if trial.confirmation is None else gflops_text(trial.gflops, trial.confirmation))
         row.append(f"{trial.gflops / record.dense_gflops:.1%}")
+        if timing is not None:
+            row.append(_latency(trial.measurement))
+        if retimed:
+            row.append(_latency(trial.confirmation))
         row.append(with_interval(estimate_of(trial.measurement, record.metric)))
         if confirmed:
             row.append(with_interval(estimate_of(trial.confirmation, record.metric)))
@@ -127,8 +137,24 @@ def _print_trials(record: StudyRecord, trials: Sequence[TrialRecord], *, with_me
             row.append(trial.method)
         rows.append([*row, layout_line(trial.config)])
     costs = ["GFLOPs, search", "GFLOPs, unseen"] if remeasured else ["GFLOPs"]
-    headers = ["trial", *costs, "of dense", f"{label}, search", *([f"{label}, unseen"] if confirmed else [])]
+    latencies = ["ms, searched", "ms, again"][: (timing is not None) + retimed]
+    headers = [
+        "trial",
+        *costs,
+        "of dense",
+        *latencies,
+        f"{label}, search",
+        *([f"{label}, unseen"] if confirmed else []),
+    ]
     print_table(rows, [*headers, *(["method"] if with_method else []), "layout"])
+    if timing is not None:
+        click.echo(
+            f"ms: of one image, the median with its 95 % interval, on {timing.machine}, {timing.machine.runtime}"
+        )
+
+
+def _latency(measurement: Measurement | None) -> str:
+    return quantity(None if measurement is None else measurement.latency_ms)
 
 
 def _n_stopped_by_others(trials: Sequence[TrialRecord]) -> dict[str, int]:

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from dashboard.words import comparison_line, cramped_line, measurement_line
+from dashboard.words import budget_text, comparison_line, cramped_line, latency_line, measurement_line
 from search.cli.options import db_option, json_option
 from search.cli.output import print_json, print_table
 from spaces import Architecture, InvalidInput, PruningConfig, parse_layout
 from storage import MeasurementKind, Store, StudyRecord, TrialRecord, TrialState
+from storage.axis import overrun_line, timing_of
 from storage.export import trial_as_json
 from storage.remembered import DENSE, RememberedStudy
 
@@ -33,16 +34,17 @@ def status(study: str | None, db: str, as_json: bool) -> None:
     """
     with Store(db) as store:
         names = [record.name for record in store.studies()] if study is None else [study]
-        described = [RememberedStudy(store, store.study(name)).describe() for name in names]
+        found = [RememberedStudy(store, store.study(name)) for name in names]
+        described = [each.describe() for each in found]
         if as_json:
             print_json(described if study is None else described[0])
         elif study is None:
             print_table(
-                [_status_row(each) for each in described],
-                ["study", "state", "trials", "budget (GFLOPs)", "model", "data"],
+                [_status_row(each.record, about) for each, about in zip(found, described, strict=True)],
+                ["study", "state", "trials", "budget", "model", "data"],
             )
         else:
-            _print_status(RememberedStudy(store, store.study(study)), described[0])
+            _print_status(found[0], described[0])
 
 
 def missed_budget(record: StudyRecord, n_draws: int) -> str:
@@ -51,13 +53,13 @@ def missed_budget(record: StudyRecord, n_draws: int) -> str:
     return f"{n_draws} draws missed the budget, and all were {became}"
 
 
-def _status_row(described: dict[str, Any]) -> list[Any]:
+def _status_row(record: StudyRecord, described: dict[str, Any]) -> list[Any]:
     done = sum(described["trials"].get(state.value, 0) for state in TrialState if state.is_finished)
     return [
         described["name"],
         described["state"],
         f"{done}/{described['n_trials']}",
-        _budget(described["budget_gflops"]),
+        budget_text(record),
         described["model"],
         described["data"],
     ]
@@ -73,7 +75,9 @@ def _print_status(study: RememberedStudy, described: dict[str, Any]) -> None:
     if len(record.methods) > 1:
         counted = Counter(trial.method for trial in trials)
         click.echo(f"methods: {', '.join(f'{method} in {counted[method]} trials' for method in record.methods)}")
-    click.echo(f"budget: {_budget(described['budget_gflops'])} GFLOPs; dense {record.dense_gflops:.4g}")
+    timing = timing_of(record)
+    timed = "" if timing is None else f" and {timing.dense_ms:.4g} ms, on {timing.machine}, {timing.machine.runtime}"
+    click.echo(f"budget: {budget_text(record)}; dense {record.dense_gflops:.4g} GFLOPs{timed}")
     dense = study.dense()
     if dense is not None:
         click.echo(f"dense: {measurement_line(dense, record.metric)}")
@@ -121,8 +125,8 @@ def _print_trial(study: RememberedStudy, trial: TrialRecord) -> None:
         click.echo(f"equal in effect to trial {trial.duplicate_of}, whose measurement it shares")
     if trial.state is TrialState.INFEASIBLE:
         click.echo(
-            f"measured to be over the budget of {record.budget_high_gflops:.4g} GFLOPs, within which the whole "
-            "interval must lie: never best, on a front or confirmed"
+            f"it {overrun_line(record, trial)}, within which the whole interval must lie: never best, on a front or "
+            "confirmed"
         )
     if trial.rival is not None:
         click.echo(
@@ -139,6 +143,8 @@ def _print_trial(study: RememberedStudy, trial: TrialRecord) -> None:
             click.echo(f"{which} images: {measurement_line(measurement, record.metric)}")
             if cramped := cramped_line(record, measurement):
                 click.echo(cramped)
+    if latency := latency_line(record, trial.measurement):
+        click.echo(latency)
     _print_tokens(parse_layout(trial.config), trial, architecture)
     click.echo("")
     print_table([[name, value] for name, value in trial.config.items()], ["layout", ""])
@@ -192,11 +198,6 @@ def _resolve(text: str, db: str) -> tuple[RememberedStudy, int | str]:
     if which == "best":
         return study, study.best().number
     return study, which if which == DENSE else int(which)
-
-
-def _budget(ends: list[float | None]) -> str:
-    low, high = ends
-    return f"{high:.4g}" if low is None else f"{low:.4g} to {high:.4g}"
 
 
 def _flat(about: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

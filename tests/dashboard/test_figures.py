@@ -35,7 +35,7 @@ def test_the_data_tell_front_others_and_confirmed_apart(data):
     assert [point.number for point in data.others] == [2]
     assert [(point.number, point.estimate.value) for point in data.confirmed] == [(1, 70.0)]
     assert data.dense.estimate.value == 95.0
-    assert data.budget_gflops == (None, 3.0)
+    assert data.budget == (None, 3.0)
 
 
 def test_the_picture_shows_every_point_with_its_interval(data):
@@ -65,7 +65,7 @@ def test_the_budget_is_drawn_at_each_of_its_ends(data):
         return [shape.x0 for shape in figure.layout.shapes]
 
     assert lines(draw_front(data)) == [3.0]
-    assert lines(draw_front(replace(data, budget_gflops=(2.0, 3.0)))) == [2.0, 3.0]
+    assert lines(draw_front(replace(data, budget=(2.0, 3.0)))) == [2.0, 3.0]
 
 
 def test_a_study_without_trials_still_makes_a_picture():

@@ -11,7 +11,7 @@ from dashboard.theme import LIGHT
 from objectives.pareto import front, hypervolume
 from storage import MeasurementKind, Store, TrialState
 from storage.results import front_of, measured
-from tests.storage.records import measurement, new_study, new_trial
+from tests.storage.records import measurement, new_study, new_trial, timed, timing_spec
 
 
 @pytest.fixture
@@ -51,12 +51,12 @@ def test_a_snapshot_that_follows_a_search_sees_what_reading_everything_does(stor
             store.add_measurement(study.id, 0, MeasurementKind.CONFIRM, measurement(17))
         followed.refresh()
         trials = store.trials(study.id)
-        assert [point.number for point in followed.front] == [trial.number for trial in front_of(trials, "top1")]
-        known = {trial.number: trial for trial in measured(trials, "top1")}
+        assert [point.number for point in followed.front] == [trial.number for trial in front_of(new_study(), trials)]
+        known = {trial.number: trial for trial in measured(new_study(), trials)}
         assert {point.number for point in followed.measured} == known.keys()
         for point in followed.measured:
             assert point.estimate == known[point.number].measurement.values["top1_pct"]
-            assert point.gflops == known[point.number].gflops
+            assert point.cost == known[point.number].gflops
         stopped = {t.number for t in trials if t.state is TrialState.STOPPED and t.duplicate_of is None}
         assert {point.number for point in followed.stopped} == stopped
         assert followed.counts == store.count_trials(study.id)
@@ -143,3 +143,48 @@ def test_draws_are_given_for_the_trials_asked_for(store, study):
     assert snapshot.draws([3, 1]) == [new_trial(3).params, new_trial(1).params]
     search(store, study, 10, 5)
     assert snapshot.draws([12]) == [new_trial(12).params]
+
+
+# Studies over latency
+
+
+def test_a_study_over_latency_is_drawn_over_it_with_its_intervals(store):
+    record = store.create_study(new_study(spec=timing_spec(low_ms=None, high_ms=6.0)))
+    latencies = {0: 3.0, 1: 5.0, 2: 4.0, 3: 6.5}  # the more GFLOPs, here the fewer ms
+    for number, latency in latencies.items():
+        store.add_trial(record.id, new_trial(number, 3.0 - number / 10))
+        found = timed(measurement(20 + 5 * number), latency)
+        store.finish_trial(record.id, number, found, "w", is_infeasible=latency > 6)
+    store.add_measurement(record.id, 1, MeasurementKind.CONFIRM, timed(measurement(17), 5.5))
+    store.add_measurement(record.id, 0, MeasurementKind.CONFIRM, measurement(16))
+    snapshot = StudySnapshot(store, record)
+    snapshot.refresh()
+    assert [point.number for point in snapshot.front] == [0, 2]
+    assert [point.number for point in snapshot.stopped] == [3]
+    assert [(point.cost_low, point.cost, point.cost_high) for point in snapshot.front] == [
+        (2.9, 3.0, 3.1),
+        (3.9, 4.0, 4.1),
+    ]
+    assert snapshot.best_under(3.5).number == 0
+    assert snapshot.history.reference == (8.0, 0.0)
+    assert (snapshot.confirmed[1].cost, snapshot.confirmed[0].cost) == (5.5, 3.0)  # trial 0 was not timed again
+
+    figure, _ = front_figure(snapshot, timed(measurement(38), 8.0), Look(LIGHT))
+    traces = {trace.name: trace for trace in figure.data if trace.name and trace.x is not None and len(trace.x)}
+    assert list(traces["front"].x) == [3.0, 4.0]
+    assert list(traces["front"].error_x.array) == pytest.approx([0.1, 0.1])
+    assert list(traces["dense model"].x) == [8.0]
+    assert [shape.x0 for shape in figure.layout.shapes] == [6.0]
+    assert figure.layout.xaxis.title.text == "latency of one image (ms, Some CPU, 2 threads)"
+    assert "ms" in traces["front"].hovertemplate
+
+
+def test_a_study_over_gflops_shows_no_intervals_of_costs_that_are_known(store, study):
+    search(store, study, 0, 20)
+    snapshot = StudySnapshot(store, study)
+    snapshot.refresh()
+    figure, _ = front_figure(snapshot, measurement(38), Look(LIGHT))
+    (trace,) = (trace for trace in figure.data if trace.name == "front")
+    assert not trace.error_x.visible
+    assert trace.error_y.visible
+    assert "GFLOPs" in trace.hovertemplate

@@ -71,3 +71,19 @@ def test_the_card_says_how_well_exported_programs_agree():
     }
     card = model_card(DOCUMENT | {"exports": {"onnx": parity}})
     assert "| `model.onnx` | 100, 1 and 3 | 2e-06 | 100.0 % |" in card
+
+
+def test_the_card_says_latencies_and_on_what_where_both_were_timed_at_one_time():
+    timed = {"latency_ms": 3.21987, "latency_ms_interval": [3.2, 3.25]}
+    measured = {"confirmed": MEASURED, "searched": MEASURED | timed}
+    dense = {"confirmed": MEASURED, "searched": MEASURED | {"latency_ms": 5.0}}
+    machine = {"processor": "Some CPU", "threads": 2, "runtime": "torch 2, eager, float32", "host": "h"}
+    card = model_card({**DOCUMENT, "measured": measured, "dense": dense, "timed_on": machine})
+    assert "One image takes 3.22 ms [3.2, 3.25], and the dense model 5 ms" in card
+    assert "on Some CPU, CPU threads: 2, torch 2, eager, float32" in card
+    assert "One image" not in model_card(DOCUMENT)
+    again = {
+        name: found | {"confirmed": MEASURED | {"latency_ms": 4.0}}
+        for name, found in (("measured", measured), ("dense", dense))
+    }
+    assert "One image takes 4 ms" in model_card({**DOCUMENT, **again, "timed_on": machine})

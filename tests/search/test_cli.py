@@ -95,7 +95,7 @@ def test_a_cost_that_only_measuring_tells_is_shown_with_its_interval(place, tmp_
     assert over["is_over_budget"]
     assert over["measured"]["gflops_interval"][1] > over["measured"]["gflops"] == over["gflops"]
     shown = run("show", "small", over["trial"], *db(tmp_path))[1]
-    assert "measured to be over the budget of" in shown
+    assert "GFLOPs, measured, over the budget of" in shown
     assert "the image decides how many tokens stay, at" in shown
     assert "tokens that enter each block, on average:" in shown
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from objectives.machine import Machine
 from objectives.metrics import Measurement
 from objectives.statistics import Estimate, pack, proportion_pct
-from spaces import ZeroTPrune
+from spaces import LatencyBudget, ZeroTPrune
 from storage import NewStudy, NewTrial, Provenance
+from storage.axis import Timing
 from tests.tiny import DEIT_SMALL
 
 N_IMAGES = 40
@@ -76,3 +80,19 @@ def true_trial(number: int, *, like: int | None = None, **changes) -> NewTrial:
         "gflops": config.cost(DEIT_SMALL).gflops,
     }
     return new_trial(number, **(values | changes))
+
+
+def timed(found: Measurement, latency_ms: float) -> Measurement:
+    """Add a latency with an interval of a fifth of a ms."""
+    latency = Estimate(latency_ms, latency_ms - 0.1, latency_ms + 0.1)
+    return replace(found, values={**found.values, "latency_ms": latency, "batch_latency_ms": Estimate(40 * latency_ms)})
+
+
+def timing_spec(
+    low_ms: float | None = None, high_ms: float | None = None, *, is_objective: bool = True, is_front: bool = True
+) -> dict:
+    """Give the spec of a study that times its trials."""
+    budget = None if high_ms is None else LatencyBudget(low_ms, high_ms)
+    machine = Machine("Some CPU", 2, "torch 2, eager, float32", "host")
+    timing = Timing(machine, 8.0, budget, is_objective=is_objective, is_front=is_front)
+    return {**new_study().spec, "timing": timing.to_spec()}

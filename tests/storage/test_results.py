@@ -34,11 +34,11 @@ TRIALS = [
 
 
 def test_only_complete_candidates_count_and_each_once():
-    assert [found.number for found in measured(TRIALS, "top1")] == [0, 1, 2, 3]
+    assert [found.number for found in measured(new_study(), TRIALS)] == [0, 1, 2, 3]
 
 
 def test_the_front_has_no_trial_that_another_beats():
-    assert [found.number for found in front_of(TRIALS, "top1")] == [0, 1, 3]
+    assert [found.number for found in front_of(new_study(), TRIALS)] == [0, 1, 3]
 
 
 def test_each_method_has_the_front_that_it_would_have_alone():
@@ -54,9 +54,9 @@ def test_each_method_has_the_front_that_it_would_have_alone():
 
 
 def test_the_best_has_the_highest_metric_and_of_equals_costs_least():
-    assert best_of(TRIALS, "top1").number == 3
-    assert best_of(TRIALS, "top1", 2.7).number == 1
-    assert best_of(TRIALS, "top1", 0.5) is None
+    assert best_of(new_study(), TRIALS).number == 3
+    assert best_of(new_study(), TRIALS, 2.7).number == 1
+    assert best_of(new_study(), TRIALS, 0.5) is None
 
 
 @pytest.fixture
