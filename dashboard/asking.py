@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dashboard.roots import Roots
-from spaces import Budget, InvalidInput, parse_space
+from objectives.metrics import LATENCY, Cost
+from spaces import Budget, InvalidInput, LatencyBudget, parse_space
 from spaces.domains import parse_setting
 from spaces.errors import describe_problems
 from spaces.methods import method_names
@@ -103,7 +104,9 @@ class Launch(SpaceChoice):
     n_confirm: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     image_seed: _Seed = 0
     metric: Literal["top1", "agreement"] = "top1"
-    budget: Annotated[str, Field(min_length=1, max_length=40)]
+    cost: Cost | None = None
+    budget: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    budget_ms: Annotated[str, Field(min_length=1, max_length=40)] | None = None
     sampler: Literal["auto", "random", "tpe", "nsga2", "gp"] = "auto"
     seed: _Seed = 0
     n_trials: _Count = 200
@@ -120,12 +123,19 @@ class Launch(SpaceChoice):
         """
         methods = method_names(self.method)
         parse_space(methods, self.preset, self.settings_of_space)
-        Budget.parse(self.budget, dense_gflops=1.0)
+        times_latency = self.cost == LATENCY or self.budget_ms is not None
+        if self.budget is not None:
+            Budget.parse(self.budget, dense_gflops=1.0)
+        elif not times_latency:
+            raise InvalidInput("budget: Field required, where no latency is asked for (budget_ms, or cost latency_ms)")
+        if self.budget_ms is not None:
+            LatencyBudget.parse(self.budget_ms, dense_ms=1.0)
+        goal = {"cost": self.cost, "budget": self.budget, "budget_ms": self.budget_ms}
         settings = {
             "study": self.study,
             "model": self.model_settings(roots),
             "data": self._data_settings(roots),
-            "budget": self.budget,
+            **{name: value for name, value in goal.items() if value is not None},
             "method": list(methods),
             "preset": self.preset,
             "space": {
@@ -138,7 +148,7 @@ class Launch(SpaceChoice):
             "expect_top1": self.expect_top1,
             "device": self.device,
         }
-        if not self.race:
+        if not self.race or times_latency:
             settings["race_error"] = None
         return {"settings": settings, "n_trials": self.n_trials, "n_workers": self.n_workers}
 

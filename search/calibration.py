@@ -117,7 +117,7 @@ def _evaluator(bench: Workbench, batch_size: int, precision: Precision) -> AnyEv
 
 def _timed(bench: Workbench, evaluators: Sequence[AnyEvaluator]) -> list[float]:
     """Time the evaluators in turn on what they will measure: layouts, in which scoring tokens takes its share."""
-    sampler = Sampler("random", bench.problem.parameters(), seed=0, is_front=bench.problem.budget.is_range)
+    sampler = Sampler("random", bench.problem.parameters(), seed=0, is_front=bench.problem.is_front)
     layouts = [
         bench.problem.propose(sampler.ask(number, bench.problem.excess).params).config for number in range(_N_LAYOUTS)
     ]

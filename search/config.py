@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from objectives.mask_folders import MaskFolders
-from objectives.metrics import Precision
-from spaces import InvalidInput
+from objectives.metrics import LATENCY, Cost, Precision
+from spaces import InvalidInput, LatencyBudget
 from spaces.errors import describe_problems
 from spaces.methods import flat_settings, method_names
 from spaces.problem import BudgetBy
@@ -131,7 +131,12 @@ class SearchSettings(MeasuringSettings):
 
     Attributes:
         study: its name.
-        budget: as a person writes it: ``3.0``, ``65%``, ``50%:90%``.
+        budget: as a person writes it: ``3.0``, ``65%``, ``50%:90%``. Where latency is timed it may be left out, and is
+            the dense model's cost then.
+        cost: what a front minimises beside the metric; with ``latency_ms`` a front is looked for under any budget.
+        budget_ms: what one image may take, likewise; a range asks for a front over latency. Latency is timed on the
+            device that measures, while nothing else of the search runs there, and without races: what is stopped before
+            it has seen all images is not timed.
         method: of the space: one, several, or ``all``.
         preset: of the space, of each method's own.
         space: settings over the preset's; see ``spaces.parse_space``.
@@ -155,6 +160,8 @@ class SearchSettings(MeasuringSettings):
     model: ModelGiven
     data: DataGiven
     budget: str
+    cost: Cost = "gflops"
+    budget_ms: str | None = None
     method: Annotated[str | tuple[str, ...], BeforeValidator(_method_names)] = "zero_tprune"
     preset: str = "paper"
     space: Mapping[str, Any] = {}
@@ -174,6 +181,36 @@ class SearchSettings(MeasuringSettings):
         if isinstance(values, Mapping) and values.get("task") == "segmentation":
             return {"method": "dtop", "metric": "miou", "race_error": None, **values}
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _latency_has_its_own_defaults(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not (values.get("cost") == LATENCY or values.get("budget_ms")):
+            return values
+        is_range = ":" in str(values.get("budget_ms"))
+        cost = {"cost": LATENCY} if is_range else {}
+        return {"budget": "100%", "race_error": None, **cost, **values}
+
+    @property
+    def times_latency(self) -> bool:
+        """Whether candidates are timed."""
+        return self.cost == LATENCY or self.budget_ms is not None
+
+    @property
+    def is_front(self) -> bool:
+        """Whether a whole front is looked for, not one best layout."""
+        return self.cost == LATENCY or ":" in self.budget
+
+    @model_validator(mode="after")
+    def _latency_is_of_whole_measurements(self) -> Self:
+        if self.times_latency and self.race_error is not None:
+            raise ValueError(
+                "what a race stops is not timed, and where latency counts nobody could say what it costs: search with "
+                "--no-race"
+            )
+        if self.budget_ms is not None:
+            LatencyBudget.parse(self.budget_ms, dense_ms=1.0)
+        return self
 
     @model_validator(mode="after")
     def _metric_is_of_the_task(self) -> Self:
@@ -264,8 +301,21 @@ class Execution(_Settings):
     n_retries: Annotated[int, Field(ge=0)] = 2
     cache_gb: Annotated[float, Field(ge=0)] | None = None
 
-    def require_suits(self, task: Task) -> None:
-        """Refuse an executor that cannot measure what models of a task do.
+    def require_suits(self, settings: SearchSettings) -> None:
+        """Refuse an executor that cannot measure what a search asks for.
+
+        Raises:
+            InvalidInput: with the one that can.
+        """
+        if settings.times_latency and self.executor != "local":
+            raise InvalidInput(
+                "latency is timed while nothing else runs on the device, and other workers would: search with "
+                "--executor local"
+            )
+        self.require_measures(settings.task)
+
+    def require_measures(self, task: Task) -> None:
+        """Refuse an executor that cannot measure what models of a task do, timed or not.
 
         Raises:
             InvalidInput: with the one that can.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dashboard.words import measurement_line
 from objectives.diagnosis import require_dense_top1
@@ -13,9 +13,11 @@ from search.calibration import Calibrated, calibrate
 from search.config import Execution, SearchSettings
 from search.executors import Executor
 from search.provenance import provenance
+from search.timing import time_dense
 from search.workbench import Workbench, load
 from spaces import InvalidInput, dense_cost
 from storage import MeasurementKind, NewStudy, Store, StudyRecord
+from storage.axis import Timing
 from storage.database import NoDatabase, require_creatable
 
 __all__ = ["Created", "create"]
@@ -44,7 +46,7 @@ def create(
         raise InvalidInput(f"at least one trial must be asked for, got {n_trials}")
     _require_free_name(db, settings.study)
     if execution is not None:
-        execution.require_suits(settings.task)
+        execution.require_suits(settings)
     settings = settings.settled()
     bench = load(settings)
     for line in bench.findings():
@@ -52,8 +54,8 @@ def create(
     # The workers come up while this process measures.
     executor = None if execution is None else bench.start(execution, say)
     try:
-        calibrated = _calibrated(bench, say)
-        store, record = _written(calibrated, n_trials, db)
+        calibrated, timing = _calibrated(bench, say)
+        store, record = _written(calibrated, timing, n_trials, db)
     except BaseException:
         if executor is not None:
             executor.close()
@@ -61,25 +63,26 @@ def create(
     return Created(store, record, calibrated.bench, calibrated.reference, executor)
 
 
-def _calibrated(bench: Workbench, say: Callable[[str], None]) -> Calibrated:
-    """Settle what is left open, and refuse a dense model that does not do what it should."""
+def _calibrated(bench: Workbench, say: Callable[[str], None]) -> tuple[Calibrated, Timing | None]:
+    """Settle what is left open, refuse a dense model that does not do what it should, and time it if need be."""
     settings, calibrated = bench.settings, calibrate(bench, say)
     images, dense, logits = bench.search_images, calibrated.dense, calibrated.reference.logits
     if isinstance(images, PreparedImages):
         require_dense_top1(dense, settings.expect_top1, loaded=bench.loaded, images=images, logits=logits)
+    dense, timing = time_dense(calibrated.bench, dense, say)
     say(f"dense model: {measurement_line(dense, settings.metric)}")
-    return calibrated
+    return replace(calibrated, dense=dense), timing
 
 
-def _written(calibrated: Calibrated, n_trials: int, db: str) -> tuple[Store, StudyRecord]:
-    new = _new_study(calibrated.bench, n_trials)
+def _written(calibrated: Calibrated, timing: Timing | None, n_trials: int, db: str) -> tuple[Store, StudyRecord]:
+    new = _new_study(calibrated.bench, n_trials, timing)
     store = Store(db, create=True)
     record = store.create_study(new)
     store.add_measurement(record.id, None, MeasurementKind.SEARCH, calibrated.dense)
     return store, record
 
 
-def _new_study(bench: Workbench, n_trials: int) -> NewStudy:
+def _new_study(bench: Workbench, n_trials: int, timing: Timing | None) -> NewStudy:
     settings, budget = bench.settings, bench.problem.budget
     confirm_images = bench.confirm_images
     return NewStudy(
@@ -98,6 +101,7 @@ def _new_study(bench: Workbench, n_trials: int) -> NewStudy:
         spec={
             "settings": settings.model_dump(mode="json"),
             "architecture": bench.architecture.model_dump(mode="json"),
+            **({} if timing is None else {"timing": timing.to_spec()}),
         },
         provenance=provenance(
             bench.loaded.weights_digest,

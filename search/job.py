@@ -63,13 +63,14 @@ def _search(store: Store, job: JobRecord, report: Report) -> Done:
 
     db = os.environ["PRUNEFRONT_DB"]
     request, name = job.request, str(job.study)
-    execution = _execution(request.get("n_workers"))
     if "settings" in request and job.progress is None:
         settings = SearchSettings.parse(_on_this_machine(request["settings"]))
+        execution = _execution(settings, request.get("n_workers"))
         study = Study.create(settings, n_trials=request["n_trials"], db=db, say=_say, execution=execution)
         report({"n_finished": 0, "n_trials": request["n_trials"]})  # from here on another attempt goes on with it
     else:
         study = Study.open(name, db=db)
+        execution = _execution(study.settings, request.get("n_workers"))
         for change in study.changed_versions():
             _say(f"note: {change} since the study began; float results may differ in their last bits")
     with study, stop_on_signal(_say) as stop_requested:
@@ -91,7 +92,7 @@ def _confirm(store: Store, job: JobRecord, report: Report) -> Done:
     from search.study import Study
 
     with Study.open(str(job.study), db=os.environ["PRUNEFRONT_DB"]) as study:
-        confirmed = study.confirm(job.request["trials"], execution=_execution(None))
+        confirmed = study.confirm(job.request["trials"], execution=_execution(study.settings, None))
         for trial in confirmed:
             _say(f"trial {trial.number}: {with_interval(estimate_of(trial.confirmation, study.record.metric))}")
     return {"trials": [trial.number for trial in confirmed]}, {}
@@ -167,9 +168,11 @@ class _Reporter:
         )
 
 
-def _execution(n_workers: int | None) -> Execution:
-    """Use Ray's workers; one worker alone needs none."""
-    return Execution(executor="local") if n_workers == 1 else Execution(n_workers=n_workers)
+def _execution(settings: SearchSettings, n_workers: int | None) -> Execution:
+    """Use Ray's workers; one worker alone needs none, and where latency is timed there is but one."""
+    if n_workers == 1 or settings.times_latency:
+        return Execution(executor="local")
+    return Execution(n_workers=n_workers)
 
 
 def _on_this_machine(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,13 +16,14 @@ from dataclasses import replace
 
 from objectives.metrics import Measurement
 from search.executors import Executor, Outcome
-from search.feasibility import overrun
+from search.feasibility import cost_told, overrun
 from search.interruption import Interrupted
 from search.progress import Audience, Progress
 from search.racing import Rivals
 from search.sampler import Asked, Sampler, Told
 from spaces import Problem, PrunefrontError, PruningConfig, parse_layout
 from storage import NewTrial, Store, StudyRecord, TrialRecord
+from storage.axis import timing_of
 from storage.results import estimate_of
 
 __all__ = ["SearchLoop"]
@@ -49,7 +50,8 @@ class SearchLoop:
     ) -> None:
         self._store, self._study, self._sampler = store, study, sampler
         self._problem, self._executor = problem, executor
-        settings, is_front = study.spec["settings"], problem.budget.is_range
+        settings, is_front = study.spec["settings"], problem.is_front
+        self._timing = timing_of(study)
         race_error = settings["race_error"]
         self._rivals: Rivals | None = None
         if race_error is not None:
@@ -184,7 +186,7 @@ class SearchLoop:
                     outcome.worker,
                     lost_to=outcome.lost_to,
                     gflops=measurement.gflops if measurement.measured_gflops else None,
-                    is_infeasible=overrun(measurement, self._problem) > 0,
+                    is_infeasible=overrun(measurement, self._problem, self._timing) > 0,
                 )
             else:
                 self._store.fail_trial(self._study.id, number, outcome.error or "", outcome.traceback, outcome.worker)
@@ -214,7 +216,7 @@ class SearchLoop:
                     None,
                     None,
                     lost_to=self._lost_to.get(earlier),
-                    gflops=outcome.gflops,
+                    gflops=self._gflops[earlier],
                     is_infeasible=outcome.missed_by > 0,
                 )
             else:
@@ -231,7 +233,7 @@ class SearchLoop:
         estimate = estimate_of(measurement, self._study.metric)
         value = None if estimate is None else estimate.value
         cost = None if measurement is None else measurement.measured_gflops
-        missed_by = overrun(measurement, self._problem, is_stopped=lost_to is not None)
+        missed_by = overrun(measurement, self._problem, self._timing, is_stopped=lost_to is not None)
         if cost is not None:
             self._gflops[number] = cost.value
         if measurement is not None:
@@ -243,7 +245,9 @@ class SearchLoop:
                 self._lost_to[number] = lost_to
                 value = self._rivals.expected(measurement, lost_to)
                 self.progress.n_images_spared += self._rivals.n_images(lost_to) - measurement.n_images
-        told = self._outcomes[number] = Told(value, self._gflops[number], missed_by)
+        told = self._outcomes[number] = Told(
+            value, cost_told(self._gflops[number], measurement, self._timing), missed_by
+        )
         self._count(told, is_stopped=lost_to is not None)
         if lost_to is None and not missed_by and measurement is not None and estimate is not None:
             best = self.progress.best

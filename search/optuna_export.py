@@ -10,7 +10,8 @@ from objectives.metrics import METRICS
 from search.config import SearchSettings
 from search.sampler import distribution, optuna
 from spaces import Budget, InvalidInput, Problem, parse_space
-from storage import TrialRecord, TrialState
+from storage import StudyRecord, TrialRecord, TrialState
+from storage.axis import axis_of, timing_of
 from storage.database import DatabaseError, holds_studies, require_creatable, shown
 from storage.remembered import RememberedStudy
 from storage.results import estimate_of
@@ -38,9 +39,9 @@ class Exported:
 def export_to_optuna(study: RememberedStudy, url: str) -> Exported:
     """Write a study's finished trials, in their order, into a new study of Optuna's of the same name.
 
-    Maximised is the metric; for a range of budgets GFLOPs are minimised beside it. Parameters are the draws, before
-    they were brought onto the budget; a trial that lost its race is ``PRUNED``, with its metric on the images it saw.
-    Each trial names ours by the user attribute ``prunefront_trial``.
+    Maximised is the metric; for a front its cost, GFLOPs or ms, is minimised beside it. Parameters are the draws,
+    before they were brought onto the budget; a trial that lost its race is ``PRUNED``, with its metric on the images
+    it saw. Each trial names ours by the user attribute ``prunefront_trial``.
 
     Args:
         study: what to write.
@@ -59,7 +60,8 @@ def export_to_optuna(study: RememberedStudy, url: str) -> Exported:
     record = study.record
     problem = _problem(study)
     distributions = {parameter.name: distribution(parameter) for parameter in problem.parameters()}
-    is_front = record.budget_low_gflops is not None
+    axis = axis_of(record)
+    is_front = axis.is_objective
     finished = [trial for trial in study.trials() if trial.state.is_finished]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -76,12 +78,12 @@ def export_to_optuna(study: RememberedStudy, url: str) -> Exported:
     with warnings.catch_warnings():
         # Names are marked experimental; without them the dashboard calls the axes Objective 0 and 1.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        made.set_metric_names([metric, "gflops"] if is_front else [metric])
+        made.set_metric_names([metric, axis.cost] if is_front else [metric])
     for name in ("model", "data", "method", "sampler", "seed", "look_ahead"):
         made.set_user_attr(name, getattr(record, name))
     made.set_user_attr("budget_gflops", [record.budget_low_gflops, record.budget_high_gflops])
     for trial in finished:
-        made.add_trial(_frozen(trial, record.metric, record.budget_high_gflops, distributions, is_front=is_front))
+        made.add_trial(_frozen(record, trial, distributions))
     return Exported(len(finished), len(study.trials()) - len(finished))
 
 
@@ -89,22 +91,23 @@ def _problem(study: RememberedStudy) -> Problem:
     record = study.record
     settings = SearchSettings.parse(record.spec["settings"])
     space = parse_space(settings.method, settings.preset, settings.space)
-    budget = Budget.parse(settings.budget, record.dense_gflops)
+    budget = Budget(record.budget_low_gflops, record.budget_high_gflops)
     return Problem(space, study.architecture, budget, settings.budget_by).without_misfits()[0]
 
 
-def _frozen(
-    trial: TrialRecord, metric: str, budget_gflops: float, distributions: dict[str, Any], *, is_front: bool
-) -> optuna.trial.FrozenTrial:
-    estimate = estimate_of(trial.measurement, metric)
+def _frozen(record: StudyRecord, trial: TrialRecord, distributions: dict[str, Any]) -> optuna.trial.FrozenTrial:
+    axis, estimate = axis_of(record), estimate_of(trial.measurement, record.metric)
     value = None if estimate is None else estimate.value
-    values = None if value is None else [value, trial.gflops] if is_front else [value]
+    is_front = axis.is_objective
+    values = None if value is None else [value, axis.of(trial).value] if is_front else [value]
     is_stopped = trial.state is TrialState.STOPPED
-    excess = trial.gflops - budget_gflops
+    excess = _excess(record, trial)
     n_images = 0 if trial.measurement is None else trial.measurement.n_images
+    latency = None if trial.measurement is None else trial.measurement.latency_ms
     about: dict[str, Any] = {
         "prunefront_trial": trial.number,
         "gflops": trial.gflops,
+        "latency_ms": None if latency is None else latency.value,
         "layout": dict(trial.config),
         "duplicate_of": trial.duplicate_of,
         "n_images": n_images,
@@ -126,3 +129,10 @@ def _frozen(
         for moment in (trial.started_at or trial.created_at, trial.finished_at)
     )
     return made
+
+
+def _excess(record: StudyRecord, trial: TrialRecord) -> float:
+    """Give the GFLOPs that a trial is over the budget, less than 0 where it is within; where it is late, the ms."""
+    timing, excess = timing_of(record), trial.gflops - record.budget_high_gflops
+    late = 0.0 if timing is None or trial.measurement is None else timing.overrun_ms(trial.measurement)
+    return max(excess, 0.0) + late if late else excess

@@ -62,12 +62,12 @@ class Told:
 
     Attributes:
         value: the metric; ``None`` where it could not be measured.
-        gflops: its cost.
-        missed_by: the GFLOPs by which it is over the budget, where only measuring told.
+        cost: what is minimised on a front: GFLOPs, or where latency is an objective, ms.
+        missed_by: by how much it is over the budget, where only measuring told; see ``search.feasibility``.
     """
 
     value: float | None
-    gflops: float
+    cost: float
     missed_by: float = 0.0
 
 
@@ -122,7 +122,7 @@ class Sampler:
             kind,
             problem.parameters(),
             seed=seed,
-            is_front=problem.budget.is_range,
+            is_front=problem.is_front,
             learns_from_rejected=problem.budget_by == "constraint",
             learns_from_infeasible=learns_from_infeasible,
             openings=problem.openings(),
@@ -226,7 +226,7 @@ class Sampler:
     def _values(self, outcome: Told) -> list[float] | None:
         if outcome.value is None:
             return None
-        return [outcome.value, outcome.gflops] if self._is_front else [outcome.value]
+        return [outcome.value, outcome.cost] if self._is_front else [outcome.value]
 
     def _add(
         self,

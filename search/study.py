@@ -20,6 +20,7 @@ from search.loop import SearchLoop
 from search.progress import Audience, Progress
 from search.provenance import versions
 from search.sampler import Sampler
+from search.timing import require_same_machine, timed
 from search.workbench import Workbench, load
 from spaces import METHODS, InvalidInput, PrunefrontError
 from storage import MeasurementKind, Store, StudyOwned, StudyRecord, StudyState, TrialRecord, TrialState
@@ -159,7 +160,8 @@ class Study(RememberedStudy):
         execution = execution or Execution()
         with LeaseKeeper(self._store, self._id, take_over=take_over) as lease, self._patient(audience):
             # What a person has to mend comes first, and leaves the study in the state it is in.
-            execution.require_suits(self.settings.task)
+            execution.require_suits(self.settings)
+            require_same_machine(self.record, self.settings)
             bench = self._workbench()
             bench.n_workers(execution)
             if n_trials is not None:
@@ -201,7 +203,7 @@ class Study(RememberedStudy):
         if unmeasured or not trials:
             raise InvalidInput(f"only complete trials can be confirmed, got {unmeasured or 'none'}")
         execution = execution or Execution()
-        execution.require_suits(self.settings.task)
+        execution.require_measures(self.settings.task)
         bench = self._workbench()
         images = bench.confirm_images
         if images is None:
@@ -262,7 +264,8 @@ class Study(RememberedStudy):
             bench.problem,
             record.sampler,
             seed=record.seed,
-            learns_from_infeasible=any(METHODS[method][0].cost_is_measured for method in record.methods),
+            learns_from_infeasible=bench.settings.budget_ms is not None
+            or any(METHODS[method][0].cost_is_measured for method in record.methods),
         )
         return SearchLoop(
             self._store,
@@ -285,7 +288,7 @@ class Study(RememberedStudy):
         if self._executor is None:
             self._executor = self._workbench().start(execution, say)
         try:
-            yield self._executor
+            yield timed(self._executor, self._workbench(), self.record, execution, say)
         except BaseException:
             self._close_workers()  # with whatever they still measure, which nobody waits for any more
             raise

@@ -214,6 +214,8 @@ def load(settings: SearchSettings) -> Workbench:
     space = parse_space(settings.method, settings.preset, settings.space)
     budget = Budget.parse(settings.budget, dense_cost(loaded.architecture).gflops)
     problem, left_out = Problem(space, loaded.architecture, budget, settings.budget_by).without_misfits()
+    if settings.times_latency:
+        problem = problem.spread(is_front=settings.is_front)
     settings = settings.narrowed(method_names(problem.space.method))
     require_device(settings.device)
     source = open_data(settings.data, loaded)

@@ -18,8 +18,8 @@ _SAMPLERS = ("auto", "tpe", "random", "nsga2", "gp")
 # A field of the form, and the name it has in a request.
 _FIELDS = (
     "study", "model", "checkpoint", "num_classes", "image_size", "data", "labels", "split", "n_images", "n_confirm",
-    "method", "preset", "settings", "budget", "metric", "sampler", "n_trials", "seed", "n_workers", "race",
-    "expect_top1",
+    "method", "preset", "settings", "budget", "cost", "budget_ms", "metric", "sampler", "n_trials", "seed", "n_workers",
+    "race", "expect_top1",
 )  # fmt: skip
 _RANGE_FIELDS = ("model", "checkpoint", "num_classes", "image_size", "method", "preset", "settings", "budget")
 
@@ -50,6 +50,15 @@ def layout(desk: Desk) -> html.Div:
     within = card(
         _field("budget", "Budget", _text("budget", "50%:90%"), "3.0 GFLOPs, 65% of dense, or a range for a front"),
         html.Div(id="launch-range", className="range", role="status"),
+        html.Details(
+            [
+                html.Summary("Latency"),
+                _field("budget_ms", "Budget in ms", _text("budget_ms"),
+                       "what one image may take on the runner's machine: 4.5, 65% of dense, or a range for a front"),
+                _field("cost", "Front over", dcc.Dropdown(["gflops", "latency_ms"], id="launch-cost"),
+                       "latency_ms: a front over ms; one worker then times what it measures, without races"),
+            ]
+        ),
         _field("method", "Methods", dcc.Dropdown(list(METHODS), ["zero_tprune"], multi=True, id="launch-method"), ""),
         _field("preset", "Space", dcc.Dropdown(["paper", "full"], "paper", clearable=False, id="launch-preset"),
                "preset of each method's settings"),

@@ -9,8 +9,10 @@ from typing import Any
 from tqdm import tqdm
 
 from dashboard.words import with_interval
+from objectives.metrics import LATENCY, Measurement
 from search.cli.output import say
 from search.progress import Progress
+from storage.axis import CostAxis
 from storage.results import estimate_of
 
 __all__ = ["ProgressLine"]
@@ -21,8 +23,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 class ProgressLine:
     """Progress on stderr: a live line on a terminal, elsewhere a line now and then."""
 
-    def __init__(self, metric: str, budget_gflops: float) -> None:
-        self._metric, self._budget_gflops = metric, budget_gflops
+    def __init__(self, metric: str, axis: CostAxis) -> None:
+        self._metric, self._axis = metric, axis
         self._bar: tqdm[Any] | None = None
         self._started = self._said = time.monotonic()
         self._n_at_start: int | None = None
@@ -56,7 +58,7 @@ class ProgressLine:
         if progress.best is not None:
             measurement = progress.best[1]
             best = with_interval(estimate_of(measurement, self._metric))
-            parts.append(f"best {best} @ {measurement.gflops:.4g}/{self._budget_gflops:.4g} GF")
+            parts.append(f"best {best} @ {self._cost(measurement)}")
         if progress.n_stopped:
             parts.append(f"{progress.n_stopped} stopped early, {progress.spared_share:.0%} of images spared")
         if progress.n_failed:
@@ -66,6 +68,12 @@ class ProgressLine:
             seconds = (time.monotonic() - self._started) / n_done * (progress.n_trials - progress.n_finished)
             parts.append(f"ETA {_duration(seconds)}")
         return " · ".join(parts)
+
+    def _cost(self, measurement: Measurement) -> str:
+        latency, axis = measurement.latency_ms, self._axis
+        if axis.cost == LATENCY and latency is not None:
+            return f"{latency.value:.4g}" + (f"/{axis.high:.4g} ms" if axis.high is not None else " ms")
+        return f"{measurement.gflops:.4g}/{axis.high:.4g} GF"
 
 
 def _duration(seconds: float) -> str:

@@ -9,7 +9,9 @@ from typing import Any, get_args
 
 import click
 
+from objectives.metrics import LATENCY
 from search.cli.fronts import front_as_json, print_front
+from search.cli.goals import goal_settings
 from search.cli.looking import missed_budget
 from search.cli.options import (
     DEFAULT_METHOD,
@@ -30,6 +32,7 @@ from search.cli.output import print_json, results_alone_on_stdout, say
 from search.config import SAMPLERS, Execution, SearchSettings
 from spaces import InvalidInput
 from spaces.problem import BudgetBy
+from storage.axis import axis_of
 
 __all__ = ["resume", "search"]
 
@@ -37,8 +40,11 @@ __all__ = ["resume", "search"]
 @click.command(short_help="Search layouts under a budget; confirm and export the best.")
 @model_options
 @data_options
+@click.option("--budget", help="3.0 (GFLOPs), 65% (of dense), or a range for a whole front: 2.0:4.0, 50%:90%.")
 @click.option(
-    "--budget", required=True, help="3.0 (GFLOPs), 65% (of dense), or a range for a whole front: 2.0:4.0, 50%:90%."
+    "--budget-ms",
+    help="What one image may take on this machine: 4.5 (ms), 65% (of dense), or a range for a whole front. Needs "
+    "--executor local; --budget may be left out.",
 )
 @click.option(
     "--task",
@@ -68,6 +74,12 @@ __all__ = ["resume", "search"]
     "--metric",
     type=click.Choice(["top1", "agreement", "miou"]),
     help="What to maximise; agreement with the dense model needs no labels.  [default: top1; miou of segmenters]",
+)
+@click.option(
+    "--objective",
+    metavar="METRIC[,COST]",
+    help="The metric, and for a front what is minimised beside it: top1,gflops over a range of --budget, or "
+    "top1,latency_ms, timed on this machine, which needs --executor local.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the proposals.")
 @click.option(
@@ -111,12 +123,15 @@ __all__ = ["resume", "search"]
 @db_option
 @json_option
 def search(**options: Any) -> None:
-    """Search token-pruning layouts for a model under a hard GFLOPs budget.
+    """Search token-pruning layouts for a model under a hard budget of GFLOPs, or of ms on this machine.
 
     Every candidate's cost is known before it is measured, and none over the budget is; where the images decide what a
     layout costs (ats), measuring tells, and none over the budget is a result. Each is measured on the same
     images; what lies on the front is then measured again on images that the search never saw, and the best layout is
     exported. Ctrl-C stops cleanly; resume goes on.
+
+    Latency (--objective top1,latency_ms, --budget-ms) is timed after each measurement, when nothing else of the search
+    runs on the device: therefore with --executor local only, and without races.
 
     \b
     Examples:
@@ -127,14 +142,15 @@ def search(**options: Any) -> None:
         --set similarity=cosine --sampler nsga2
       prunefront search --model shapes_vit_small --data shapes --budget 50%:90% --method all \\
         --set zero_tprune.s=0:10 --set keep_rate=0.5:1
+      prunefront search --model shapes_vit_small --data shapes --objective top1,latency_ms --executor local
       prunefront search --task segmentation --model shapes_seg_small --data shapes --budget 60%:100%
     """
     db, as_json, n_trials = options.pop("db"), options.pop("as_json"), options.pop("trials")
     execution = Execution.parse(execution_settings(options))
     race, race_error, look_ahead = options.pop("race"), options.pop("race_error"), options.pop("look_ahead")
     segments = options["task"] == "segmentation"
-    if options["metric"] is None:
-        options["metric"] = "miou" if segments else "top1"
+    goal = goal_settings(options, "miou" if segments else "top1")
+    times_latency = goal.get("cost") == LATENCY or "budget_ms" in goal
     study = options.pop("study") or f"{_plain(options['model'])}-{datetime.now():%Y%m%d-%H%M%S}"
     output = _new(_writable(options.pop("output") or Path(f"{study}.json")))
     settings = SearchSettings.parse(
@@ -144,8 +160,9 @@ def search(**options: Any) -> None:
             "data": data_settings(options),
             **measuring_settings(options),
             **space_settings(options, "dtop" if segments else DEFAULT_METHOD),
-            "race_error": race_error if race and not segments else None,
+            "race_error": race_error if race and not segments and not times_latency else None,
             "look_ahead": "auto" if look_ahead is None else look_ahead,
+            **goal,
             **options,
         }
     )
@@ -212,7 +229,7 @@ def _go_on(
     if finding := study.cache_finding(execution):
         say(finding)
     say(f"study {record.name}: {n_trials or record.n_trials} trials, {record.sampler}, seed {record.seed}")
-    line = ProgressLine(record.metric, record.budget_high_gflops)
+    line = ProgressLine(record.metric, axis_of(record))
     try:
         with results_alone_on_stdout(), stop_on_signal(say) as stop_requested:
             progress = study.run(

@@ -15,15 +15,17 @@ from werkzeug.test import Client
 from dashboard.api import make_api
 from dashboard.app import page_of
 from dashboard.desk import Desk
+from dashboard.pages.study_tabs import TABS, tab_content
 from dashboard.roots import Roots
 from dashboard.security import Access
 from dashboard.server import make_wsgi
+from dashboard.theme import LIGHT
 from pruning.models import load_model
 from search.config import SAMPLERS
-from spaces import ZeroTPrune, parse_layout
+from spaces import InvalidInput, ZeroTPrune, parse_layout
 from storage import MeasurementKind, Store
 from storage.export import table_of, trial_as_json
-from tests.storage.records import measurement, new_study, new_trial
+from tests.storage.records import measurement, new_study, new_trial, timed, timing_spec
 
 DOCUMENT = Path("docs/api.md")
 
@@ -217,3 +219,50 @@ def test_the_page_offers_every_sampler():
     from dashboard.asking import Launch
 
     assert set(Launch.model_fields["sampler"].annotation.__args__) == {"auto", *SAMPLERS}
+
+
+def test_a_search_over_latency_is_asked_for_without_a_budget_of_gflops_or_races():
+    from dashboard.asking import Launch
+    from search.config import SearchSettings
+
+    def settings(**changes):
+        request = Launch.parse({"study": "s", "model": "shapes_vit_small", "data": "shapes", **changes}).job(Roots())
+        return SearchSettings.parse({**request["settings"], "device": "cpu"})
+
+    front, best = settings(cost="latency_ms"), settings(budget_ms="80%")
+    assert (front.is_front, front.race_error, front.budget) == (True, None, "100%")
+    assert (best.is_front, best.times_latency, best.budget_ms) == (False, True, "80%")
+    assert not settings(budget="65%").times_latency
+    with pytest.raises(InvalidInput, match="budget: Field required"):
+        settings()
+    with pytest.raises(InvalidInput, match="a budget in ms is"):
+        settings(budget_ms="soon")
+
+
+def test_the_pages_of_a_study_over_latency_say_ms_and_on_what(tmp_path):
+    with Store(f"sqlite:///{tmp_path}/test.db", create=True) as store:
+        record = store.create_study(new_study(spec=timing_spec(None, 6.0)))
+        desk = Desk(store)
+        for tab in TABS:
+            tab_content(desk, "first", tab, LIGHT, has_webgl=True)
+        assert "Best under" in str(page_of(desk, "/study/first")), "before anything was measured"
+        store.add_measurement(record.id, None, MeasurementKind.SEARCH, timed(measurement(38), 8.0))
+        for number, latency in enumerate((4.0, 5.0, 6.5)):
+            store.add_trial(record.id, new_trial(number))
+            found = timed(measurement(20 + number), latency)
+            store.finish_trial(record.id, number, found, "w", is_infeasible=latency > 6)
+        assert "5 ms" in str(page_of(desk, "/"))
+        assert "6 ms" in str(page_of(desk, "/"))
+        shown = str(tab_content(desk, "first", "front", LIGHT, has_webgl=True))
+        assert "latency (ms)" in shown
+        assert "4 [3.9, 4.1]" in shown
+        assert "8 ms (dense) and 0 %" in str(tab_content(desk, "first", "history", LIGHT, has_webgl=True))
+        assert "timed on" in str(tab_content(desk, "first", "about", LIGHT, has_webgl=True))
+        complete, late = (str(page_of(desk, f"/study/first/trial/{number}")) for number in (0, 2))
+        on = "medians with 95 % intervals, on Some CPU, 2 threads, torch 2, eager, float32"
+        assert f"latency of one image 4 [3.9, 4.1] ms, of a batch of 64 160 ms: {on}" in complete
+        assert "ms, one image" in complete
+        assert "it takes 6.5 [6.4, 6.6] ms an image on Some CPU, 2 threads, over the budget of 6 ms" in late
+        front = get(Client(make_wsgi(desk, Access.of("127.0.0.1", None))), "/studies/first/front")
+        assert (front["cost"], [trial["trial"] for trial in front["front"]]) == ("latency_ms", [0, 1])
+        assert front["front"][0]["measured"]["latency_ms_interval"] == [3.9, 4.1]
