@@ -127,10 +127,11 @@ def _register_figure(app: dash.Dash, desk: Desk) -> None:
         if theme is None or has_webgl is None:
             return dash.no_update  # the browser has not said yet what it can do
         snapshot = desk.snapshot(name)
+        cursor = _cursor(snapshot)  # before it is drawn: what another page's visit brings meanwhile is then drawn again
         dense = desk.study(name).dense()
         figure, n_drawn = front_figure(snapshot, dense, Look(theme_of(theme), colour, has_webgl))
         least = snapshot.axis.low or min((point.cost for point in snapshot.front), default=0.0)
-        return figure, _cursor(snapshot), _drawn(snapshot, n_drawn, has_webgl), least
+        return figure, cursor, _drawn(snapshot, n_drawn, has_webgl), least
 
     @app.callback(
         Output("study-front", "figure", allow_duplicate=True),
@@ -151,11 +152,11 @@ def _register_figure(app: dash.Dash, desk: Desk) -> None:
         snapshot = desk.snapshot(name)
         if cursor is None or cursor["version"] == list(snapshot.version):
             return dash.no_update
-        look = Look(theme_of(theme), colour, bool(has_webgl))
-        if len(snapshot.measured) - cursor["n_measured"] > _MOST_ADDED:
-            return front_figure(snapshot, desk.study(name).dense(), look)[0], _cursor(snapshot)
+        look, now = Look(theme_of(theme), colour, bool(has_webgl)), _cursor(snapshot)
+        if now["n_measured"] - cursor["n_measured"] > _MOST_ADDED:
+            return front_figure(snapshot, desk.study(name).dense(), look)[0], now
         patch = growth(snapshot, look, cursor["n_measured"], cursor["n_stopped"])
-        return patch, cursor | {"version": list(snapshot.version), "has_grown": True}
+        return patch, cursor | {"version": now["version"], "has_grown": True}
 
 
 def _register_choice(app: dash.Dash, desk: Desk) -> None:

@@ -289,6 +289,7 @@ POINTED_AT = f"() => {{ const [point] = {PLOT}._hoverdata || []; return point &&
 
 def _a_point_is_pointed_at_and_clicked(page, served, trace):
     place = page.evaluate(MIDDLE, trace)
+    page.evaluate(f"() => {{ {PLOT}._hoverdata = undefined; }}")  # what was pointed at before
     page.mouse.move(*place)
     cost, merit = wait_until(lambda: page.evaluate(POINTED_AT))
     page.mouse.click(*place)

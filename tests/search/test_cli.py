@@ -696,7 +696,7 @@ def test_a_study_is_not_named_like_an_option(place, tmp_path):
 def test_ctrl_c_stops_cleanly_and_resume_goes_on(tmp_path):
     arguments = [
         PRUNEFRONT, "search", "--model", "shapes_vit_small", "--data", "shapes", "--budget", "65%", "--images", "128",
-        "--confirm-images", "0", "--trials", "30", "--study", "cut", "--look-ahead", "4", "--workers", "2",
+        "--confirm-images", "0", "--trials", "400", "--study", "cut", "--look-ahead", "4", "--workers", "2",
     ]  # fmt: skip
     with subprocess.Popen(
         arguments, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -711,12 +711,13 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(tmp_path):
     said = "".join(said) + err
     assert search.returncode == 130, said
     assert "Traceback" not in said
-    assert re.search(r"prunefront: stopped with \d+ of 30 trials finished; go on with prunefront resume cut", said)
+    assert re.search(r"prunefront: stopped with \d+ of 400 trials finished; go on with prunefront resume cut", said)
     status = json.loads(subprocess.check_output([PRUNEFRONT, "status", "cut", "--json"], cwd=tmp_path, text=True))
     assert status["state"] == "interrupted"
     assert "running" not in status["trials"]
+    n_proposed = sum(status["trials"].values())
     resumed = subprocess.run(
-        [PRUNEFRONT, "resume", "cut", "--workers", "2", "--trials", "16"],
+        [PRUNEFRONT, "resume", "cut", "--workers", "2", "--trials", str(n_proposed + 3)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
