@@ -72,6 +72,8 @@ def calibrate(bench: Workbench, say: Callable[[str], None]) -> Calibrated:
                 say(f"precision: float32; {half[0].precision} {moved}, out of its {interval}")
             else:
                 raise InvalidInput(f"{precision} {moved}, out of its {interval}: search with --precision float32")
+        if dense.batch_size != batch_size:  # it decides the last bits of what layouts are compared with
+            dense, reference = bench.evaluator(images, batch_size=batch_size).measure_dense()
     say(f"measuring in batches of {batch_size} images, in {precision}")
     bench.loaded.model.cpu()  # where workers take it from
     settled = settings.model_copy(update={"batch_size": batch_size, "precision": precision})

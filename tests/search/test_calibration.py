@@ -25,7 +25,7 @@ def timed(monkeypatch, seconds) -> None:
 def test_the_smallest_batch_that_is_about_as_fast_as_the_fastest_is_taken(monkeypatch):
     timed(monkeypatch, lambda batch, _: {16: 1.1, 32: 1.02}[batch] if batch < 64 else 1.0)
     found = calibrate(bench(precision="float32", data=DATA | {"n_search": 520}), lambda _: None)
-    assert found.bench.settings.batch_size == 32
+    assert found.bench.settings.batch_size == found.dense.batch_size == 32
     timed(monkeypatch, lambda batch, _: {16: 1.1, 32: 1.04}[batch] if batch < 64 else 1.0)
     found = calibrate(bench(precision="float32", data=DATA | {"n_search": 520}), lambda _: None)
     assert found.bench.settings.batch_size == 64
@@ -89,6 +89,8 @@ def test_the_batch_is_doubled_only_as_long_as_that_gains_and_is_found_in_the_pre
         return {16: 1.0, 32: 0.7, 64: 0.7}[batch] if precision == "bfloat16" else 1.0
 
     timed(monkeypatch, seconds)
-    settings = calibrate(bench(data=DATA | {"n_search": 1024}), lambda _: None).bench.settings
+    found = calibrate(bench(data=DATA | {"n_search": 1024}), lambda _: None)
+    settings = found.bench.settings
+    assert found.dense.batch_size == 32
     assert (settings.batch_size, settings.precision) == (32, "bfloat16")
     assert asked == {(16, "bfloat16"), (32, "bfloat16"), (64, "bfloat16"), (32, "float32")}
