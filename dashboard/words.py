@@ -30,11 +30,7 @@ def with_interval(estimate: Estimate | None) -> str:
     >>> with_interval(Estimate(78.04, 75.3, 80.5))
     '78.0 [75.3, 80.5]'
     """
-    if estimate is None:
-        return "-"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.3g}"
-    return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
+    return "-" if estimate is None else estimate.text(".1f", alone=".3g")
 
 
 def measurement_line(measurement: Measurement, metric: str) -> str:

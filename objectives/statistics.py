@@ -34,6 +34,20 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    def text(self, digits: str, *, alone: str) -> str:
+        """Write it with its interval, if that is known.
+
+        >>> Estimate(78.04, 75.3, 80.5).text(".1f", alone=".3g"), Estimate(78.04).text(".1f", alone=".3g")
+        ('78.0 [75.3, 80.5]', '78')
+
+        Args:
+            digits: how numbers are written, as ``format`` takes it.
+            alone: likewise, where there is no interval.
+        """
+        if self.low is None or self.high is None:
+            return f"{self.value:{alone}}"
+        return f"{self.value:{digits}} [{self.low:{digits}}, {self.high:{digits}}]"
+
 
 def proportion_pct(n_hits: int, n: int) -> Estimate:
     """Estimate a proportion in percent, with its 95 % Wilson interval.

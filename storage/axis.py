@@ -152,8 +152,4 @@ def quantity(estimate: Estimate | None) -> str:
     >>> quantity(Estimate(3.41637, 3.40911, 3.43048))
     '3.416 [3.409, 3.43]'
     """
-    if estimate is None:
-        return "-"
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.value:.4g}"
-    return f"{estimate.value:.4g} [{estimate.low:.4g}, {estimate.high:.4g}]"
+    return "-" if estimate is None else estimate.text(".4g", alone=".4g")
