@@ -22,6 +22,7 @@ from benchmarks.results import write_results
 from benchmarks.trial_costs import driving, shipped, way_and_back
 from search import Execution, SearchSettings
 from search.cluster import Cluster
+from search.executors import Batching
 from search.sampler import Sampler
 from search.workbench import Workbench, load
 from search.workers import RayExecutor
@@ -61,7 +62,7 @@ def efficiency(bench: Workbench, configs: list[PruningConfig], rounds: int) -> d
         threads=1,
         cache_bytes=0,
     )
-    executor.hold(bench.search_images, reference, batch_size=_BATCH)
+    executor.hold(bench.search_images, Batching(_BATCH), reference)
     while executor.n_workers < 2:
         executor.next_outcome(1.0)
     _seconds(executor, configs[:4], n_at_once=2)  # so that both have the model

@@ -34,6 +34,7 @@ from benchmarks.results import write_results
 from objectives.statistics import compare_paired
 from pruning import pruned
 from search import Execution, SearchSettings, Study
+from search.executors import Batching
 from search.sampler import Sampler, Told
 from search.workbench import Workbench, load
 from spaces import PruningConfig, parse_layout
@@ -256,7 +257,7 @@ def _workers(bench: Workbench, configs: list[PruningConfig], threads: int) -> tu
         threads=1,
         cache_bytes=0,
     )
-    executor.hold(bench.search_images, reference, batch_size=_PLAIN_BATCH)
+    executor.hold(bench.search_images, Batching(_PLAIN_BATCH), reference)
     while executor.n_workers < threads:
         executor.next_outcome(1.0)
     _measured_by(executor, configs[:threads])  # so that the workers have the model

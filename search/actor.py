@@ -10,11 +10,11 @@ import torch
 
 from objectives.evaluator import DenseReference
 from objectives.evaluators import AnyEvaluator, Measurable, evaluator_of
-from objectives.metrics import Measurement, Precision
+from objectives.metrics import Measurement
 from pruning.models import LoadedModel, weights_digest
 from search.allocation import keep_freed_memory
 from search.cluster import ray
-from search.executors import Outcome, measure_safely, worker_name
+from search.executors import Batching, Outcome, measure_safely, worker_name
 from search.provenance import versions
 from search.racing import Race
 from spaces import PrunefrontError, PruningConfig
@@ -35,15 +35,13 @@ class Task:
     Attributes:
         images: what to measure on.
         digest: names their pixels.
-        batch_size: images of a forward pass.
+        batching: how they go through the model.
         reference: what the dense model said of them, once that is known.
-        precision: of matrix products.
     """
 
     images: ray.ObjectRef[Measurable]
     digest: str
-    batch_size: int
-    precision: Precision
+    batching: Batching
     reference: ray.ObjectRef[DenseReference] | None = None
 
 
@@ -55,7 +53,7 @@ class Actor:
         keep_freed_memory()
         self._device, self._cache_bytes = device, cache_bytes
         self._evaluator: AnyEvaluator | None = None
-        self._holds: tuple[str, int, Precision] | None = None
+        self._holds: tuple[str, Batching] | None = None
 
     def introduce(self) -> tuple[str, dict[str, str]]:
         """Give the worker's name, and the versions that decide its results."""
@@ -76,7 +74,7 @@ class Actor:
     def _holding(self, model: SharedModel, task: Task) -> AnyEvaluator:
         # All it takes comes with every candidate, as references: a worker that has just been started knows nothing,
         # and must not need to be told.
-        wanted = task.digest, task.batch_size, task.precision
+        wanted = task.digest, task.batching
         if self._evaluator is None or self._holds != wanted:
             loaded, images = ray.get(model[0]), ray.get(task.images)
             _require_whole("weights", weights_digest(loaded.model), loaded.weights_digest)
@@ -85,8 +83,8 @@ class Actor:
                 loaded,
                 images,
                 device=self._device,
-                batch_size=task.batch_size,
-                precision=task.precision,
+                batch_size=task.batching.size,
+                precision=task.batching.precision,
                 cache_bytes=self._cache_bytes,
             )
             self._holds = wanted

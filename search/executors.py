@@ -18,7 +18,7 @@ from objectives.metrics import Measurement, Precision
 from search.racing import Race
 from spaces import PruningConfig
 
-__all__ = ["Executor", "LocalExecutor", "Outcome", "measure_safely", "worker_name"]
+__all__ = ["Batching", "Executor", "LocalExecutor", "Outcome", "measure_safely", "worker_name"]
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,24 @@ class Outcome:
     remark: str | None = None
 
 
+@dataclass(frozen=True)
+class Batching:
+    """How images go through the model.
+
+    Attributes:
+        size: images of a forward pass.
+        precision: of matrix products.
+    """
+
+    size: int
+    precision: Precision = "float32"
+
+
 class Executor(Protocol):
     """Measures candidates, some at a time, on the images it was last given."""
 
-    def hold(
-        self,
-        images: Measurable,
-        reference: DenseReference | None = None,
-        *,
-        batch_size: int,
-        precision: Precision = "float32",
-    ) -> None:
-        """Take the images for what follows, the dense model's outputs if they are known, and how to run the model."""
+    def hold(self, images: Measurable, batching: Batching, reference: DenseReference | None = None) -> None:
+        """Take the images for what follows, how they go through the model, and what it said dense, if that is known."""
 
     def measure_dense(self) -> tuple[Measurement, DenseReference]:
         """Measure the dense model; candidates are compared with the outcome from then on."""
@@ -134,16 +140,9 @@ class LocalExecutor:
         self._evaluator: AnyEvaluator | None = None
         self._job: tuple[int, PruningConfig, Race | None] | None = None
 
-    def hold(
-        self,
-        images: Measurable,
-        reference: DenseReference | None = None,
-        *,
-        batch_size: int,
-        precision: Precision = "float32",
-    ) -> None:
+    def hold(self, images: Measurable, batching: Batching, reference: DenseReference | None = None) -> None:
         """Take the images for what follows."""
-        self._evaluator = self._make_evaluator(images, batch_size=batch_size, precision=precision)
+        self._evaluator = self._make_evaluator(images, batch_size=batching.size, precision=batching.precision)
         if reference is not None:
             self._evaluator.compare_with(reference)
 

@@ -13,7 +13,7 @@ from search.bundling import export_bundle
 from search.config import Execution, SearchSettings
 from search.confirmation import measured_again
 from search.creation import create
-from search.executors import Executor
+from search.executors import Batching, Executor
 from search.interruption import Interrupted
 from search.lease_keeper import LeaseKeeper
 from search.loop import SearchLoop
@@ -171,12 +171,8 @@ class Study(RememberedStudy):
                 with self._state_kept(), closing(bench.start(Execution(executor="local"))) as idle:
                     return self._loop(idle, lease, audience, n_retries).run()
             with self._state_kept(), self._workers(execution, say) as executor:
-                executor.hold(
-                    bench.search_images,
-                    self._reference,
-                    batch_size=bench.settings.settled_batch_size,
-                    precision=bench.settings.settled_precision,
-                )
+                batching = Batching(bench.settings.settled_batch_size, bench.settings.settled_precision)
+                executor.hold(bench.search_images, batching, self._reference)
                 if self._reference is None:
                     _, self._reference = executor.measure_dense()
                 return self._loop(executor, lease, audience, n_retries).run()
@@ -215,7 +211,7 @@ class Study(RememberedStudy):
                 self._patient(Audience(say=say)),
                 self._workers(execution, say) as executor,
             ):
-                executor.hold(images, batch_size=bench.settings.settled_batch_size)
+                executor.hold(images, Batching(bench.settings.settled_batch_size))
                 measurement, _ = executor.measure_dense()
                 if self.dense(MeasurementKind.CONFIRM) is None:
                     self._store.add_measurement(self._id, None, MeasurementKind.CONFIRM, measurement)

@@ -11,9 +11,9 @@ from objectives.evaluator import DenseReference
 from objectives.evaluators import Measurable
 from objectives.latency import machine_at_hand
 from objectives.layout_latency import LayoutTimer
-from objectives.metrics import LATENCY, Measurement, Precision
+from objectives.metrics import LATENCY, Measurement
 from search.config import Execution, SearchSettings
-from search.executors import Executor, LocalExecutor, Outcome
+from search.executors import Batching, Executor, LocalExecutor, Outcome
 from search.racing import Race
 from search.workbench import Workbench
 from spaces import LatencyBudget, PrunefrontError, PruningConfig
@@ -104,17 +104,10 @@ class TimingExecutor:
         self._batch_size = 1
         self._configs: dict[int, PruningConfig] = {}
 
-    def hold(
-        self,
-        images: Measurable,
-        reference: DenseReference | None = None,
-        *,
-        batch_size: int,
-        precision: Precision = "float32",
-    ) -> None:
+    def hold(self, images: Measurable, batching: Batching, reference: DenseReference | None = None) -> None:
         """Take the images for what follows."""
-        self._executor.hold(images, reference, batch_size=batch_size, precision=precision)
-        self._batch_size = batch_size
+        self._executor.hold(images, batching, reference)
+        self._batch_size = batching.size
         self._timer = LayoutTimer(self._bench.loaded, images, device=self._bench.settings.device)
 
     def measure_dense(self) -> tuple[Measurement, DenseReference]:

@@ -20,11 +20,11 @@ from ray.tune.search import Searcher
 
 from objectives.evaluator import DenseReference
 from objectives.evaluators import Measurable
-from objectives.metrics import METRICS, Measurement, Precision
+from objectives.metrics import METRICS, Measurement
 from pruning.models import LoadedModel
 from search.actor import Actor, Task, pixels_digest
 from search.cluster import Cluster, WorkersLost, one_line, ray
-from search.executors import Outcome
+from search.executors import Batching, Outcome
 from search.feasibility import overrun
 from search.racing import Race
 from search.sampler import Asked, Sampler, Told
@@ -154,22 +154,13 @@ class TuneExecutor:
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         self._n_out = 0
-        self._images: Measurable | None = None
         self._reference: DenseReference | None = None
-        self._how: dict[str, Any] = {}  # batch size and precision
+        self._held: tuple[Measurable, Batching] | None = None
 
-    def hold(
-        self,
-        images: Measurable,
-        reference: DenseReference | None = None,
-        *,
-        batch_size: int,
-        precision: Precision = "float32",
-    ) -> None:
+    def hold(self, images: Measurable, batching: Batching, reference: DenseReference | None = None) -> None:
         """Take the images for what follows."""
         self._end_experiment()
-        self._images, self._reference = images, reference
-        self._how = {"batch_size": batch_size, "precision": precision}
+        self._held, self._reference = (images, batching), reference
 
     def measure_dense(self) -> tuple[Measurement, DenseReference]:
         """Measure the dense model on an actor of its own, which is gone before the experiment begins.
@@ -177,10 +168,10 @@ class TuneExecutor:
         Raises:
             WorkersLost: it died.
         """
-        images = self._given()
+        images, batching = self._given()
         actor = ray.remote(num_cpus=self._cluster.cpus_per_worker, num_gpus=self._cluster.gpus_per_worker)(Actor)
         worker = actor.remote(**self._worker)
-        task = Task(ray.put(images), pixels_digest(images), **self._how)
+        task = Task(ray.put(images), pixels_digest(images), batching)
         try:
             measurement, self._reference = ray.get(worker.measure_dense.remote([ray.put(self._loaded)], task))
         except ray.exceptions.RayTaskError as error:
@@ -225,19 +216,21 @@ class TuneExecutor:
         self._cluster.leave()
         self._folder.cleanup()
 
-    def _given(self) -> Measurable:
-        if self._images is None:
+    def _given(self) -> tuple[Measurable, Batching]:
+        if self._held is None:
             raise RuntimeError("hold() must give the images before anything is measured")
-        return self._images
+        return self._held
 
     def _begin_experiment(self) -> _Hatch:
+        images, batching = self._given()
         trainable = tune.with_parameters(
             LayoutTrainable,
             loaded=self._loaded,
-            images=self._given(),
+            images=images,
             reference=self._reference,
             **self._worker,
-            **self._how,
+            batch_size=batching.size,
+            precision=batching.precision,
         )
         needs = {"cpu": self._cluster.cpus_per_worker, "gpu": self._cluster.gpus_per_worker}
         hatch = self._hatch = _Hatch()

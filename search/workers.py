@@ -9,11 +9,11 @@ from typing import Any
 
 from objectives.evaluator import DenseReference
 from objectives.evaluators import Measurable
-from objectives.metrics import Measurement, Precision
+from objectives.metrics import Measurement
 from pruning.models import LoadedModel
 from search.actor import Actor, Task, pixels_digest
 from search.cluster import Cluster, WorkersLost, one_line, ray
-from search.executors import Outcome
+from search.executors import Batching, Outcome
 from search.provenance import versions
 from search.racing import Race
 from spaces import PrunefrontError, PruningConfig
@@ -83,17 +83,10 @@ class RayExecutor:
         """How many workers measure or are ready to."""
         return len(self._idle) + len(self._running)
 
-    def hold(
-        self,
-        images: Measurable,
-        reference: DenseReference | None = None,
-        *,
-        batch_size: int,
-        precision: Precision = "float32",
-    ) -> None:
+    def hold(self, images: Measurable, batching: Batching, reference: DenseReference | None = None) -> None:
         """Put the images into the object store, from which each node fetches them once for all its workers."""
         known = None if reference is None else ray.put(reference)
-        self._task = Task(ray.put(images), pixels_digest(images), batch_size, precision, known)
+        self._task = Task(ray.put(images), pixels_digest(images), batching, known)
 
     def measure_dense(self) -> tuple[Measurement, DenseReference]:
         """Measure the dense model on the first worker that is there.

@@ -47,7 +47,7 @@ def evaluate(config: Path, as_json: bool, **options: Any) -> None:
     from dashboard.words import comparison_line, measurement_line
     from objectives.comparison import compare_on
     from objectives.evaluators import evaluator_of
-    from search.executors import LocalExecutor
+    from search.executors import Batching, LocalExecutor
     from search.workbench import open_data, open_model, require_device, take_images
     from storage.export import measurement_values
 
@@ -60,7 +60,7 @@ def evaluate(config: Path, as_json: bool, **options: Any) -> None:
     if _searched_on(config) == images.list_hash:
         say("note: the layout was chosen on these very images, so its number here is partly luck; see --image-seed")
     with closing(LocalExecutor(evaluator, threads=measuring.threads)) as executor:
-        executor.hold(images, batch_size=measuring.settled_batch_size, precision=measuring.settled_precision)
+        executor.hold(images, Batching(measuring.settled_batch_size, measuring.settled_precision))
         dense, _ = executor.measure_dense()
         measured = executor.measure(layout)
     metric = "miou" if loaded.architecture.heads else "top1" if images.has_labels else "agreement"

@@ -9,6 +9,7 @@ import pytest
 from search import Execution, Study
 from search.cluster import Cluster, WorkersLost
 from search.config import SearchSettings
+from search.executors import Batching
 from search.workbench import load
 from search.workers import VersionsDiffer
 from tests.search.test_loop import LOCAL, story
@@ -80,7 +81,7 @@ def test_a_worker_with_other_versions_is_refused_by_name_and_workers_may_share_g
     node = nodes.add_node(num_cpus=4, num_gpus=2, env_vars={"PYTHONPATH": path})
     bench = load(SearchSettings.parse(place.settings()))
     workers = bench.start(Execution(ray_address=nodes.address, n_workers=1))
-    workers.hold(bench.search_images, batch_size=bench.settings.settled_batch_size)
+    workers.hold(bench.search_images, Batching(bench.settings.settled_batch_size))
     with pytest.raises(VersionsDiffer, match=r"the worker .*:\d+ has timm 0\.0\.1 \(here 1\..*install the driver's"):
         workers.measure_dense()
 

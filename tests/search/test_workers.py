@@ -12,6 +12,7 @@ import pytest
 from objectives.diagnosis import DenseTooLow
 from search import Execution, Study
 from search.config import SearchSettings
+from search.executors import Batching
 from search.workbench import load
 from spaces import InvalidInput, PrunefrontError, RandomDrop, ZeroTPrune
 from tests.search.test_loop import story
@@ -35,12 +36,12 @@ def bench(place):
 def test_ray_workers_measure_what_this_process_measures(bench):
     layouts = [ZeroTPrune(after=(1, 3), keep_rate=(0.7, 0.8), s=1), RandomDrop(after=(2,), keep_rate=(0.5,))]
     local = bench.start(Execution(executor="local"))
-    local.hold(bench.search_images, batch_size=bench.settings.settled_batch_size)
+    local.hold(bench.search_images, Batching(bench.settings.settled_batch_size))
     local.measure_dense()
     expected = [local.measure(layout) for layout in layouts]
     local.close()
     workers = bench.start(Execution(n_workers=2))
-    workers.hold(bench.search_images, batch_size=bench.settings.settled_batch_size)
+    workers.hold(bench.search_images, Batching(bench.settings.settled_batch_size))
     workers.measure_dense()
     while workers.n_workers < 2:  # the second may still be starting
         assert workers.next_outcome(1) is None
@@ -133,7 +134,7 @@ def large_bench():
 
 def test_a_worker_that_is_killed_in_mid_candidate_loses_it_and_the_next_one_measures_the_same(large_bench):
     workers = large_bench.start(Execution(n_workers=1))
-    workers.hold(large_bench.search_images, batch_size=large_bench.settings.settled_batch_size)
+    workers.hold(large_bench.search_images, Batching(large_bench.settings.settled_batch_size))
     workers.measure_dense()
     layout = RandomDrop(after=(2,), keep_rate=(0.5,))
     workers.submit(0, layout)
@@ -156,7 +157,7 @@ def test_a_worker_that_is_killed_in_mid_candidate_loses_it_and_the_next_one_meas
 
 def test_a_candidate_that_fails_is_an_outcome(bench):
     workers = bench.start(Execution(n_workers=1))
-    workers.hold(bench.search_images, batch_size=bench.settings.settled_batch_size)
+    workers.hold(bench.search_images, Batching(bench.settings.settled_batch_size))
     workers.measure_dense()
     workers.submit(5, RandomDrop(after=(40,), keep_rate=(0.5,)))
     outcome = workers.next_outcome(60)
@@ -173,7 +174,7 @@ def test_more_workers_than_the_look_ahead_keeps_busy_are_refused(bench):
 
 def test_images_or_weights_that_are_not_those_sent_are_refused(bench):
     workers = bench.start(Execution(n_workers=1))
-    workers.hold(bench.search_images, batch_size=bench.settings.settled_batch_size)
+    workers.hold(bench.search_images, Batching(bench.settings.settled_batch_size))
     whole = workers._task
     workers._task = replace(whole, digest="other")
     with pytest.raises(PrunefrontError, match=r"got other images \(\w+\) than the driver sent \(other\)"):
