@@ -149,7 +149,7 @@ class Launch(SpaceChoice):
             "device": self.device,
         }
         if not self.race or times_latency:
-            settings["race_error"] = None
+            settings["race"] = False
         return {"settings": settings, "n_trials": self.n_trials, "n_workers": self.n_workers}
 
     def _data_settings(self, roots: Roots) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from objectives.images import PreparedImages
 from objectives.metrics import GFLOPS, Measurement, Precision
 from objectives.prefix import DensePrefix, prefix_bytes
 from objectives.statistics import Estimate, pack, proportion_pct
+from objectives.visits import Part, Visits
 from pruning.apply import Pruning, pruned, read_architecture
 from pruning.backbones.families import family_of
 from pruning.backbones.family import Tokens
@@ -97,7 +97,7 @@ class Evaluator:
         self._family = family_of(model, name)
         self._reference: _Reference | None = None
         self._pixels_on_card = self._on_card(images)
-        self._prefix = DensePrefix(prefix_bytes(self._architecture, len(images)), cache_bytes)
+        self._prefix = DensePrefix(len(images), batch_size, prefix_bytes(self._architecture, len(images)), cache_bytes)
 
     @property
     def architecture(self) -> Architecture:
@@ -120,7 +120,7 @@ class Evaluator:
         seconds = time.perf_counter() - started
         reference = DenseReference(logits.numpy())
         self.compare_with(reference)
-        macs = count_macs(self.model, self._inputs(slice(0, 1)))
+        macs = count_macs(self.model, self._inputs(np.arange(1)))
         cost = MeanCost(macs, dense_cost(self._architecture).tokens_per_block)
         return self._measurement(logits, cost, seconds), reference
 
@@ -147,28 +147,32 @@ class Evaluator:
             torch.cuda.empty_cache()
         smaller = copy(self)
         smaller.batch_size = max(1, self.batch_size // 2)
-        smaller._prefix = DensePrefix(prefix_bytes(self._architecture, len(self.images)), 0)
+        smaller._prefix = DensePrefix(len(self.images), smaller.batch_size, 0, 0)
         return smaller
 
-    def measure(self, config: PruningConfig, stop: Callable[[Hits], bool] | None = None) -> Measurement:
-        """Measure one layout on all images, or on the first batches until it is told to stop.
+    def measure(
+        self, config: PruningConfig, stop: Callable[[Hits], bool] | None = None, visits: Visits | None = None
+    ) -> Measurement:
+        """Measure one layout on all images, or batch by batch until it is told to stop.
 
         Args:
             config: the layout.
             stop: is asked after each batch but the last, of the size that was asked for, with the outcomes of all
-                images so far by metric, whether that is enough.
+                images so far by metric, in the order they were seen, whether that is enough.
+            visits: the order in which the images are seen; that of the list, if ``None``, and then all of them are a
+                random sample of it. It changes no outcome.
 
         Returns:
-            The measurement, of ``n_images`` fewer than there are where it was stopped. The operations are counted
-            where it was not; what was stopped has its closed form, with the tokens counted on their way. Where the
-            images decide how many tokens stay, the cost is the mean of theirs.
+            The measurement, of ``n_images`` fewer than there are where it was stopped: its ``part`` says which. The
+            operations are counted where it was not; what was stopped has its closed form, with the tokens counted on
+            their way. Where the images decide how many tokens stay, the cost is the mean of theirs.
 
         Raises:
             InvalidInput: the layout does not fit the model.
             NonFiniteOutputs: some outputs are NaN or infinite.
             CostsDisagree: what ran is not what the closed form says.
         """
-        steps = self.measuring(config)
+        steps = self.measuring(config, visits)
         try:
             hits = next(steps)
             while True:
@@ -177,33 +181,38 @@ class Evaluator:
             measurement: Measurement = done.value
             return measurement
 
-    def measuring(self, config: PruningConfig) -> Generator[Hits, bool, Measurement]:
+    def measuring(self, config: PruningConfig, visits: Visits | None = None) -> Generator[Hits, bool, Measurement]:
         """Measure one layout batch by batch, at the caller's pace; see ``measure``.
 
         The model is pruned until the generator has ended or was closed.
 
         Yields:
             After each batch but the last, of the size that was asked for, the outcomes of all images so far, by
-            metric. It is sent whether that is enough.
+            metric, in the order they were seen. It is sent whether that is enough.
         """
+        visits = visits or Visits(len(self.images), np.arange(len(self.images), dtype=np.int32))
         costs = costs_of(config, self._architecture)
         started, seconds = time.perf_counter(), 0.0
         said, chosen = [], np.empty(0, dtype=np.int64)
-        with closing(self._run(config)) as batches:
+        with closing(self._run(config, visits.order)) as batches:
             for logits, ran in batches:
                 costs.take(ran)
                 said.append(logits)
                 chosen = np.concatenate((chosen, logits.argmax(dim=1).numpy()))
                 if len(chosen) < len(self.images) and len(chosen) % self._look_every == 0:
                     seconds += time.perf_counter() - started
-                    is_enough = yield self._hits(chosen)
+                    is_enough = yield self._hits(chosen, visits.order[: len(chosen)])
                     started = time.perf_counter()
                     if is_enough:
                         break
         seconds += time.perf_counter() - started
+        part = None
         if len(chosen) == len(self.images):
             self._require_counted(config)
-        return self._measurement(torch.cat(said), costs.in_all(), seconds)
+        else:
+            part = visits.part(len(chosen))
+        in_list = np.argsort(visits.order[: len(chosen)])
+        return self._measurement(torch.cat(said)[in_list], costs.in_all(in_list, part), seconds, part)
 
     def _require_counted(self, config: PruningConfig) -> None:
         """Count the operations of one image, and refuse a result whose cost is not what the closed form says.
@@ -211,13 +220,15 @@ class Evaluator:
         Alone it is filled up to no other image, so this holds too where the image decides how many tokens stay.
         """
         with pruned(self.model, config) as pruning:
-            macs = count_macs(self.model, self._inputs(slice(0, 1)))
+            macs = count_macs(self.model, self._inputs(np.arange(1)))
         alone = costs_of(config, self._architecture)
         alone.take(what_ran(pruning))
         require_counted(macs, alone.in_all().macs, config)
 
-    def _run(self, config: PruningConfig | None) -> Generator[tuple[Tensor, Ran | None]]:
-        """Run over the images batch by batch, for as long as somebody asks.
+    def _run(
+        self, config: PruningConfig | None, order: NDArray[np.intp] | None = None
+    ) -> Generator[tuple[Tensor, Ran | None]]:
+        """Run over the images batch by batch, in some order of their places, for as long as somebody asks.
 
         Yields:
             Logits, (batch, n_classes) float32 on the CPU; and the tokens that there were, ``None`` of the dense model.
@@ -225,28 +236,28 @@ class Evaluator:
         with self._pruned(config) as pruning:
             n_dense = 0 if pruning is None else pruning.n_dense_blocks
             self._prefix.plan_for(n_dense)
-            for place in self._batches():
+            for places in self._batches(np.arange(len(self.images)) if order is None else order):
                 if pruning is not None:
-                    pruning.image_ids = torch.tensor(self.images.numbers[place])
+                    pruning.image_ids = torch.from_numpy(self.images.numbers[places])
                 with torch.inference_mode(), self._autocast():
-                    tokens = self._prefix.tokens(place.start, n_dense, partial(self._embedded, place), self._blocks)
+                    tokens = self._prefix.tokens(places, n_dense, self._embedded, self._blocks)
                     tokens = self._blocks(tokens, n_dense, self._architecture.depth)
                     logits = self._outputs(self._family.classify(self.model, tokens))
                 yield logits, None if pruning is None else what_ran(pruning)
 
-    def _batches(self) -> Iterator[slice]:
+    def _batches(self, order: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         """Divide the images into those between two looks at a race, and these into batches."""
-        for first in range(0, len(self.images), self._look_every):
-            last = min(first + self._look_every, len(self.images))
-            for start in range(first, last, self.batch_size):
-                yield slice(start, min(start + self.batch_size, last))
+        for first in range(0, len(order), self._look_every):
+            between = order[first : first + self._look_every]
+            for start in range(0, len(between), self.batch_size):
+                yield between[start : start + self.batch_size]
 
     def _autocast(self) -> AbstractContextManager[None]:
         dtype = getattr(torch, self.precision)
         return torch.autocast(self._device.type, dtype=dtype, enabled=self.precision != "float32")
 
-    def _embedded(self, place: slice) -> Tokens:
-        return self._family.embed(self.model, self._inputs(place))
+    def _embedded(self, places: NDArray[np.intp]) -> Tokens:
+        return self._family.embed(self.model, self._inputs(places))
 
     def _blocks(self, tokens: Tokens, first: int, last: int) -> Tokens:
         return self._family.run_blocks(self.model, tokens, first, last)
@@ -254,12 +265,10 @@ class Evaluator:
     def _pruned(self, config: PruningConfig | None) -> AbstractContextManager[Pruning | None]:
         return nullcontext() if config is None else pruned(self.model, config)
 
-    def _inputs(self, place: slice) -> Tensor:
+    def _inputs(self, places: NDArray[np.intp]) -> Tensor:
         if self._pixels_on_card is not None:
-            return self._preprocessing.normalise(self._pixels_on_card[place])
-        # A copy: the array may lie in memory that workers share and none may write.
-        pixels = torch.tensor(self.images.pixels[place], device=self._device)
-        return self._preprocessing.normalise(pixels)
+            return self._preprocessing.normalise(self._pixels_on_card[torch.from_numpy(places).to(self._device)])
+        return self._preprocessing.normalise(torch.from_numpy(self.images.pixels[places]).to(self._device))
 
     def _on_card(self, images: PreparedImages) -> Tensor | None:
         """Put the images on the GPU, a byte a channel, if there is one and they take no more than their share."""
@@ -276,12 +285,12 @@ class Evaluator:
             )
         return logits.float().cpu()
 
-    def _hits(self, chosen: NDArray[np.int64]) -> Hits:
-        """Say of the first images, for which (n_seen,) classes were chosen, which count for each metric."""
+    def _hits(self, chosen: NDArray[np.int64], places: NDArray[np.intp]) -> Hits:
+        """Say of the images in these places, for which (n_seen,) classes were chosen, which count for each metric."""
         hits: dict[str, NDArray[np.bool_]] = {}
         if self.images.has_labels:
-            hits["top1_pct"] = chosen == self.images.labels[: len(chosen)]
-        hits["agreement_pct"] = chosen == self._known_reference().classes[: len(chosen)]
+            hits["top1_pct"] = chosen == self.images.labels[places]
+        hits["agreement_pct"] = chosen == self._known_reference().classes[places]
         return hits
 
     def _known_reference(self) -> _Reference:
@@ -289,16 +298,18 @@ class Evaluator:
             raise RuntimeError("the dense model must be measured, or its outputs given, before any layout")
         return self._reference
 
-    def _measurement(self, logits: Tensor, cost: MeanCost, seconds: float) -> Measurement:
-        hits = self._hits(logits.argmax(dim=1).numpy())
-        values = {name: proportion_pct(int(hit.sum()), hit.size) for name, hit in hits.items()}
+    def _measurement(self, logits: Tensor, cost: MeanCost, seconds: float, part: Part | None = None) -> Measurement:
+        places = np.arange(len(self.images)) if part is None else part.places
+        hits = self._hits(logits.argmax(dim=1).numpy(), places)
+        values = {name: _share_pct(hit) if part is None else part.proportion_pct(hit) for name, hit in hits.items()}
         divergence = functional.kl_div(
             logits.double().log_softmax(dim=1),
-            self._known_reference().logits[: len(logits)].double().log_softmax(dim=1),
+            self._known_reference().logits[torch.from_numpy(places)].double().log_softmax(dim=1),
             reduction="none",
             log_target=True,
         ).sum(dim=1)
-        values["kl_nats"] = Estimate(float(divergence.mean()))
+        of_all = float(divergence.mean()) if part is None else part.mean(divergence.numpy()).value
+        values["kl_nats"] = Estimate(of_all)
         if cost.gflops is not None:
             values[GFLOPS] = cost.gflops
         return Measurement(
@@ -312,4 +323,9 @@ class Evaluator:
             precision=self.precision,
             n_kept=cost.n_kept,
             batch_size=self.batch_size,
+            part=part,
         )
+
+
+def _share_pct(hits: NDArray[np.bool_]) -> Estimate:
+    return proportion_pct(int(hits.sum()), hits.size)

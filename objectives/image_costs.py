@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from objectives.metrics import pack_counts
 from objectives.statistics import Estimate, mean_of
+from objectives.visits import Part
 from pruning.apply import Pruning
 from spaces import Architecture, PrunefrontError, PruningConfig
 
@@ -54,8 +55,13 @@ class Costs(Protocol):
     def take(self, ran: Ran | None) -> None:
         """Take in one batch. Raises CostsDisagree if it had other tokens than the closed form."""
 
-    def in_all(self) -> MeanCost:
-        """Say what an image cost."""
+    def in_all(self, order: NDArray[np.intp] | None = None, part: Part | None = None) -> MeanCost:
+        """Say what an image cost on average.
+
+        Args:
+            order: of the images taken in, how they stand in their list; as they came, if ``None``.
+            part: which of the list they are; all, if ``None``.
+        """
 
 
 def costs_of(config: PruningConfig, architecture: Architecture) -> Costs:
@@ -85,6 +91,7 @@ def mean_cost(
     architecture: Architecture,
     n_kept: NDArray[np.int64],
     by_image: Callable[[NDArray[np.float64]], NDArray[np.float64]] = lambda rows: rows,
+    mean: Callable[[NDArray[np.float64]], Estimate] = mean_of,
 ) -> MeanCost:
     """Average what images cost, each by the tokens that it kept.
 
@@ -93,15 +100,16 @@ def mean_cost(
         architecture: of the model.
         n_kept: (n_row, n_layers), the patches that each layer kept.
         by_image: averages rows, the first axis, over those of each image, where an image ran in several pieces.
+        mean: estimates a mean over all images from (n_image,) values.
     """
     different, which = np.unique(n_kept, axis=0, return_inverse=True)
     costs = [config.cost_of_image(architecture, row.tolist()) for row in different]
-    macs = by_image(np.array([cost.macs for cost in costs], dtype=np.float64)[which])
+    gflops = mean(by_image(np.array([cost.macs for cost in costs], dtype=np.float64)[which]) / 1e9)
     tokens = by_image(np.array([cost.tokens_per_block for cost in costs], dtype=np.float64)[which])
     return MeanCost(
-        macs=round(macs.mean()),
-        tokens_per_block=tuple(tokens.mean(axis=0).round(2).tolist()),
-        gflops=mean_of(macs / 1e9),
+        macs=round(1e9 * gflops.value),
+        tokens_per_block=tuple(round(mean(column).value, 2) for column in tokens.T),
+        gflops=gflops,
         n_kept=pack_counts(by_image(n_kept.astype(np.float64)).round().astype(np.int64)),
     )
 
@@ -119,7 +127,7 @@ class _OfAnyImage:
                 f"the closed form has {expected} tokens enter the blocks, but {tokens} did for {self._config!r}"
             )
 
-    def in_all(self) -> MeanCost:
+    def in_all(self, order: NDArray[np.intp] | None = None, part: Part | None = None) -> MeanCost:
         return MeanCost(self._cost.macs, self._cost.tokens_per_block)
 
 
@@ -140,5 +148,7 @@ class _OfEachImage:
             )
         self._n_kept.append(counts)
 
-    def in_all(self) -> MeanCost:
-        return mean_cost(self._config, self._architecture, np.concatenate(self._n_kept))
+    def in_all(self, order: NDArray[np.intp] | None = None, part: Part | None = None) -> MeanCost:
+        n_kept = np.concatenate(self._n_kept)
+        rows = n_kept if order is None else n_kept[order]
+        return mean_cost(self._config, self._architecture, rows, mean=mean_of if part is None else part.mean)

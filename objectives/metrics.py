@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from objectives.statistics import Estimate, unpack
+from objectives.visits import Part
 
 __all__ = [
     "BATCH_LATENCY",
@@ -60,7 +61,7 @@ class Measurement:
     """What one layout did on one list of images.
 
     Attributes:
-        n_images: how many: the list's first ones.
+        n_images: how many: all of the list, or the ``part`` that was seen.
         image_list_hash: which list.
         values: each metric's name and estimate: ``top1_pct`` where there are labels, ``agreement_pct`` (the same
             top class as the dense model), ``kl_nats`` (mean Kullback-Leibler divergence of the dense model's
@@ -76,6 +77,7 @@ class Measurement:
         precision: of its matrix products.
         batch_size: images of a forward pass at the end: fewer than were asked for where the memory did not suffice.
             ``None`` where nobody kept it.
+        part: which images of the list were seen, where not all were; what they say of all of them are then the values.
         n_kept: where the images decide, ``pack_counts`` of the patches of each that each pruning layer kept. The store
             keeps them, and gives them back only when asked for them alone: they are much more than everything else.
     """
@@ -90,14 +92,15 @@ class Measurement:
     precision: Precision = "float32"
     n_kept: bytes | None = field(default=None, repr=False, compare=False)
     batch_size: int | None = None
+    part: Part | None = field(default=None, repr=False)
 
-    def hits(self, metric: str, n_first: int | None = None) -> NDArray[np.bool_]:
-        """Say of each image, or of the first ``n_first``, whether it counts for a metric that is a share of images.
+    def hits(self, metric: str) -> NDArray[np.bool_]:
+        """Say of each image, in the order of the list, whether it counts for a metric that is a share of images.
 
         Raises:
             KeyError: the metric is no such share, or was not measured.
         """
-        return unpack(self.outcomes[metric], self.n_images if n_first is None else n_first)
+        return unpack(self.outcomes[metric], self.n_images)
 
     @property
     def gflops(self) -> float:

@@ -20,6 +20,7 @@ from objectives.image_costs import MeanCost, mean_cost, require_counted
 from objectives.metrics import GFLOPS, Measurement, Precision
 from objectives.scenes import PreparedScenes, Scene
 from objectives.statistics import Estimate
+from objectives.visits import Visits
 from pruning.apply import Pruning, pruned, read_architecture
 from pruning.preprocessing import Preprocessing
 from pruning.segmentation.inference import combined, resized_scores
@@ -73,18 +74,24 @@ class SegmentationEvaluator:
     def compare_with(self, reference: DenseReference) -> None:
         """Take the dense model's outputs, of which nothing is made here."""
 
-    def measure(self, config: PruningConfig, stop: Callable[[Mapping[str, Any]], bool] | None = None) -> Measurement:
+    def measure(
+        self,
+        config: PruningConfig,
+        stop: Callable[[Mapping[str, Any]], bool] | None = None,
+        visits: Visits | None = None,
+    ) -> Measurement:
         """Measure one layout on all images.
 
         Args:
             config: the layout.
             stop: must be ``None``: no single image says whether a layout loses in mIoU.
+            visits: likewise.
 
         Raises:
             InvalidInput: the layout does not fit the model.
             CostsDisagree: what ran is not what the closed form says.
         """
-        if stop is not None:
+        if stop is not None or visits is not None:
             raise ValueError("mIoU has no outcome image by image, so that a race over it cannot be decided")
         return self._measured(config)
 

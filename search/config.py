@@ -149,10 +149,9 @@ class SearchSettings(MeasuringSettings):
         look_ahead: proposals made before the first result is told. With the seed it decides every proposal, so
             that their sequence is the same for any number of workers up to it. ``auto`` takes twice as many as this
             machine has workers for: fewer leave workers idle, and with more TPE knows less of what it proposes after.
-        race_error: how often, at most, a candidate may be measured no further that would have beaten its rival, see
-            ``search.racing``; ``None`` measures every candidate on all images.
+        race: whether a candidate that can no longer beat its rival is measured no further, see ``search.racing``.
         race_margin: points of the metric by which, under one budget, a candidate has to beat its rival to win its race:
-            less is not worth the images. On a front every gain counts.
+            to win by less is not worth the images. On a front every gain counts.
         expect_top1: what the dense model should reach, in percent; a search on a broken set-up is refused.
     """
 
@@ -171,15 +170,15 @@ class SearchSettings(MeasuringSettings):
     budget_by: BudgetBy = "repair"
     seed: int = 0
     look_ahead: Positive | Literal["auto"] = "auto"
-    race_error: Annotated[float, Field(gt=0, lt=1)] | None = 0.05
-    race_margin: Annotated[float, Field(ge=0, lt=100)] = 0.5
+    race: bool = True
+    race_margin: Annotated[float, Field(ge=0, lt=100)] = 0.0
     expect_top1: Annotated[float, Field(ge=0, le=100)] | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _segmentation_has_its_own_defaults(cls, values: Any) -> Any:
         if isinstance(values, Mapping) and values.get("task") == "segmentation":
-            return {"method": "dtop", "metric": "miou", "race_error": None, **values}
+            return {"method": "dtop", "metric": "miou", "race": False, **values}
         return values
 
     @model_validator(mode="before")
@@ -189,7 +188,7 @@ class SearchSettings(MeasuringSettings):
             return values
         is_range = ":" in str(values.get("budget_ms"))
         cost = {"cost": LATENCY} if is_range else {}
-        return {"budget": "100%", "race_error": None, **cost, **values}
+        return {"budget": "100%", "race": False, **cost, **values}
 
     @property
     def times_latency(self) -> bool:
@@ -203,7 +202,7 @@ class SearchSettings(MeasuringSettings):
 
     @model_validator(mode="after")
     def _latency_is_of_whole_measurements(self) -> Self:
-        if self.times_latency and self.race_error is not None:
+        if self.times_latency and self.race:
             raise ValueError(
                 "what a race stops is not timed, and where latency counts nobody could say what it costs: search with "
                 "--no-race"
@@ -216,7 +215,7 @@ class SearchSettings(MeasuringSettings):
     def _metric_is_of_the_task(self) -> Self:
         if (self.metric == "miou") != (self.task == "segmentation"):
             raise ValueError(f"segmentation is measured by miou, and nothing else is, got {self.task} by {self.metric}")
-        if self.task == "segmentation" and self.race_error is not None:
+        if self.task == "segmentation" and self.race:
             raise ValueError("races are decided image by image, which mIoU is not: search with --no-race")
         return self
 

@@ -118,7 +118,8 @@ class _Attempt:
 
 def _measured(evaluator: AnyEvaluator, number: int, config: PruningConfig, race: Race | None) -> _Attempt:
     try:
-        measurement = evaluator.measure(config, None if race is None else race.is_lost)
+        stop, visits = (None, None) if race is None else (race.is_lost, race.visits)
+        measurement = evaluator.measure(config, stop, visits)
         is_stopped = measurement.n_images < len(evaluator.images)
         return _Attempt(
             Outcome(number, worker_name(), measurement, lost_to=race.rival if race and is_stopped else None)

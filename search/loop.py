@@ -52,11 +52,10 @@ class SearchLoop:
         self._problem, self._executor = problem, executor
         settings, is_front = study.spec["settings"], problem.is_front
         self._timing = timing_of(study)
-        race_error = settings["race_error"]
         self._rivals: Rivals | None = None
-        if race_error is not None:
+        if settings["race"]:
             margin = 0.0 if is_front else settings.get("race_margin", 0.0)  # a study of before has none
-            self._rivals = Rivals(study.metric, race_error, is_front=is_front, margin_pct=margin)
+            self._rivals = Rivals(study.metric, is_front=is_front, margin_pct=margin)
         self._n_retries, self._check_lease = n_retries, check_lease
         self._audience = audience or Audience()
         self._configs: dict[int, PruningConfig] = {}  # of what is out at workers
@@ -243,7 +242,6 @@ class SearchLoop:
                 self._rivals.add(number, self._gflops[number], measurement)
             elif lost_to is not None:
                 self._lost_to[number] = lost_to
-                value = self._rivals.expected(measurement, lost_to)
                 self.progress.n_images_spared += self._rivals.n_images(lost_to) - measurement.n_images
         told = self._outcomes[number] = Told(
             value, cost_told(self._gflops[number], measurement, self._timing), missed_by

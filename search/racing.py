@@ -3,19 +3,30 @@
 For a front, against the best that costs no more: where only measuring tells what a candidate costs, no more than the
 least that it can, so that few of these have a rival on a front. Under one budget it is the best of all that are within
 it: their costs differ only by what repair leaves over, and it is the best that is looked for.
+
+A candidate has lost when it has made as many mistakes as its rival made on all images: whatever it does on the others
+cannot undo them. So nobody is stopped who would have won, and what remains is to meet the mistakes early. A candidate
+first sees a random sample, which tells how good it is, and then the images that the best were most often wrong on.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from objectives.evaluator import Hits
 from objectives.metrics import METRICS, Measurement
-from objectives.sequential import Standing, evidence_of_losing
-from objectives.statistics import unpack
+from objectives.visits import Visits
 
 __all__ = ["Race", "Rivals"]
+
+_LEAST_SAMPLE = 32
+_SAMPLE_SHARE = 32  # of many images one in so many
+_N_GUIDES = 4  # whose mistakes order the images
 
 
 @dataclass(frozen=True)
@@ -25,23 +36,19 @@ class Race:
     Attributes:
         metric: the metric's name in measurements.
         rival: the trial to beat.
-        outcomes: of the rival, on all images, packed.
-        n_images: how many there are.
-        error_rate: how often, at most, a candidate may be stopped that would have beaten its rival on all images.
-        margin: images by which it would have had to.
+        visits: the order in which images are seen.
+        n_mistakes: with so many it is lost.
     """
 
     metric: str
     rival: int
-    outcomes: bytes
-    n_images: int
-    error_rate: float
-    margin: int
+    visits: Visits
+    n_mistakes: int
 
     def is_lost(self, hits: Hits) -> bool:
-        """Say whether a candidate with these outcomes on the first images need see no more of them."""
-        standing = Standing.of(hits[self.metric], unpack(self.outcomes, self.n_images))
-        return evidence_of_losing(standing, self.margin) >= 1 / self.error_rate
+        """Say whether a candidate with these outcomes, on the images seen first, need see no more of them."""
+        seen = hits[self.metric]
+        return len(seen) >= self.visits.n_sample and int((~seen).sum()) >= self.n_mistakes
 
 
 @dataclass(frozen=True)
@@ -49,24 +56,24 @@ class _Runner:
     number: int
     gflops: float
     value: float
-    measurement: Measurement
+    n_images: int
+    mistakes: NDArray[np.bool_]  # (n_images,)
 
 
 class Rivals:
     """The candidates measured on all images, among which each later one finds the one it has to beat."""
 
-    def __init__(self, metric: str, error_rate: float, *, is_front: bool, margin_pct: float = 0.0) -> None:
+    def __init__(self, metric: str, *, is_front: bool, margin_pct: float = 0.0) -> None:
         """Begin without any.
 
         Args:
             metric: a key of ``METRICS``.
-            error_rate: see ``Race``.
             is_front: whether a rival may cost no more than the candidate, or just be within the budget.
             margin_pct: points of the metric; to beat a rival by no more is not worth the images.
         """
         self._is_front = is_front
         self._metric = METRICS[metric].name
-        self._error_rate, self._margin_pct = error_rate, margin_pct
+        self._margin_pct = margin_pct
         self._runners: dict[int, _Runner] = {}
         self._contenders: list[_Runner] = []
         self._n_considered = 0  # trials below this
@@ -74,8 +81,8 @@ class Rivals:
     def add(self, number: int, gflops: float, measurement: Measurement) -> None:
         """Take in a candidate that was measured on all images."""
         if self._metric in measurement.outcomes:
-            value = measurement.values[self._metric].value
-            self._runners[number] = _Runner(number, gflops, value, measurement)
+            hits = measurement.hits(self._metric)
+            self._runners[number] = _Runner(number, gflops, float(hits.mean()), len(hits), ~hits)
 
     def race(self, gflops: float, *, before: int) -> Race | None:
         """Find whom a candidate of this cost has to beat, of the trials below ``before``: the best allowed.
@@ -85,22 +92,26 @@ class Rivals:
         """
         self._consider(before)
         limit = gflops if self._is_front else math.inf
-        rival = min(
-            (each for each in self._contenders if each.number < before and each.gflops <= limit),
-            key=lambda each: (-each.value, each.gflops, each.number),
-            default=None,
-        )
-        if rival is None:
+        allowed = (each for each in self._contenders if each.number < before and each.gflops <= limit)
+        best = heapq.nsmallest(_N_GUIDES, allowed, key=lambda each: (-each.value, each.gflops, each.number))
+        if not best:
             return None
-        outcomes, n_images = rival.measurement.outcomes[self._metric], rival.measurement.n_images
-        margin = math.floor(self._margin_pct / 100 * n_images)
-        return Race(self._metric, rival.number, outcomes, n_images, self._error_rate, margin)
+        rival = best[0]
+        n_wrong = np.sum([each.mistakes for each in best], axis=0)
+        hardest_first = np.argsort(-n_wrong, kind="stable").astype(np.int32)
+        n_sample = min(rival.n_images, max(_LEAST_SAMPLE, rival.n_images // _SAMPLE_SHARE))
+        margin = math.floor(self._margin_pct / 100 * rival.n_images)
+        n_mistakes = int(rival.mistakes.sum()) - margin
+        return Race(self._metric, rival.number, Visits(n_sample, hardest_first), n_mistakes)
 
     def _consider(self, before: int) -> None:
-        """Find the contenders below ``before``: whoever is no better than an earlier one will be nobody's rival."""
+        """Find the contenders below ``before``: who is no better than enough earlier ones is never among the best."""
         for number in range(self._n_considered, before):
             runner = self._runners.get(number)
-            if runner is not None and not any(self._is_no_better(runner, than) for than in self._contenders):
+            if runner is None:
+                continue
+            n_better = sum(self._is_no_better(runner, than) for than in self._contenders)
+            if n_better < _N_GUIDES:
                 self._contenders.append(runner)
         self._n_considered = max(self._n_considered, before)
 
@@ -112,15 +123,4 @@ class Rivals:
 
     def n_images(self, number: int) -> int:
         """Say how many images a candidate was measured on that was measured on all."""
-        return self._runners[number].measurement.n_images
-
-    def expected(self, measurement: Measurement, rival: int) -> float:
-        """Guess what a stopped candidate would have reached: its rival's value, changed by what lies between the two.
-
-        For the sampler alone, which compares it with candidates that saw all images. What is stored and shown is what
-        was measured.
-        """
-        whole = self._runners[rival]
-        seen = measurement.hits(self._metric)
-        of_rival = whole.measurement.hits(self._metric, measurement.n_images)
-        return whole.value + 100 * float(seen.mean() - of_rival.mean())
+        return self._runners[number].n_images

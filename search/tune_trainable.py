@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from ray import tune
 
 from objectives.evaluator import DenseReference, Evaluator, Hits
@@ -64,7 +66,8 @@ class LayoutTrainable(tune.Trainable):  # type: ignore[misc]
         try:
             for _ in range(self._chunk_batches):
                 if self._steps is None:
-                    self._steps = self._evaluator.measuring(self._config)
+                    visits = None if self._race is None else self._race.visits
+                    self._steps = self._evaluator.measuring(self._config, visits)
                     hits = next(self._steps)
                 else:
                     hits = self._steps.send(is_lost)
@@ -74,7 +77,7 @@ class LayoutTrainable(tune.Trainable):  # type: ignore[misc]
         except StopIteration as done:
             return self._result(done.value, self._race if is_lost else None)
         return {
-            **{name: 100 * float(hit.mean()) for name, hit in hits.items()},
+            **{name: self._so_far_pct(hit) for name, hit in hits.items()},
             "n_images": len(next(iter(hits.values()))),
             "gflops": self._gflops,
         }
@@ -92,6 +95,9 @@ class LayoutTrainable(tune.Trainable):  # type: ignore[misc]
         if self._steps is not None:
             self._steps.close()
             self._steps = None
+
+    def _so_far_pct(self, hits: NDArray[np.bool_]) -> float:
+        return 100 * float(hits.mean()) if self._race is None else self._race.visits.estimate_pct(hits).value
 
     def _result(self, measurement: Measurement, lost_to: Race | None) -> dict[str, Any]:
         self._steps = None

@@ -28,8 +28,8 @@ __all__ = [
     "upgrade",
 ]
 
-SCHEMA_VERSION = "0006"  # the newest migration; a test holds it to that
-_OLDER = ("0001", "0002", "0003", "0004", "0005")  # brought up to date when they are opened
+SCHEMA_VERSION = "0007"  # the newest migration; a test holds it to that
+_OLDER = ("0001", "0002", "0003", "0004", "0005", "0006")  # brought up to date when they are opened
 WRITES = "prunefront_writes"  # the execution option of connections that will write
 _BUSY_TIMEOUT_MS = 10_000
 _MIGRATION_LOCK = 0x7072756E65  # any number that others are unlikely to lock by

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from sqlalchemy import Connection, Engine, Table, func, select, text
 
 from objectives.metrics import METRICS
 from objectives.statistics import unpack
+from objectives.visits import Part
 from spaces import Architecture, parse_layout
 from spaces.errors import PrunefrontError
 from storage import rows
@@ -94,14 +97,18 @@ def _measurement_problems(connection: Connection, study: StudyRecord) -> Iterato
             what = "the dense model" if trial_id is None else f"the trial in row {trial_id}"
             yield f"{what} was measured {n} times on the {kind} images"
     for row in connection.execute(
-        select(metric_values, measurements.c.n_images)
+        select(metric_values, measurements.c.n_images, measurements.c.part)
         .join(measurements)
         .where(measurements.c.study_id == study.id, metric_values.c.outcomes.is_not(None))
     ):
         if len(row.outcomes) != (row.n_images + 7) // 8:
             yield f"measurement {row.measurement_id} has outcomes of other than its {row.n_images} images"
-        elif abs(100 * float(unpack(row.outcomes, row.n_images).mean()) - row.value) > _EXACT:
-            yield f"measurement {row.measurement_id} has a {row.metric} that is not the mean of its outcomes"
+        elif abs(_share_pct(unpack(row.outcomes, row.n_images), row.part) - row.value) > _EXACT:
+            yield f"measurement {row.measurement_id} has a {row.metric} that is not what its outcomes say"
+
+
+def _share_pct(hits: NDArray[np.bool_], part: bytes | None) -> float:
+    return 100 * float(hits.mean()) if part is None else Part.from_bytes(part).proportion_pct(hits).value
 
 
 def _state_problems(study: StudyRecord, records: Sequence[TrialRecord]) -> Iterator[str]:

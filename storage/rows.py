@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, insert, select
 
 from objectives.metrics import Measurement, unpack_counts
 from objectives.statistics import Estimate
+from objectives.visits import Part
 from storage.lease import is_gone
 from storage.records import MeasurementKind, Provenance, StudyRecord, StudyState, TrialRecord, TrialState
 from storage.schema import measurements, metric_values, now, trials
@@ -48,6 +49,7 @@ def insert_measurement(
             tokens_per_block=list(measurement.tokens_per_block),
             n_kept=measurement.n_kept,
             batch_size=measurement.batch_size,
+            part=None if measurement.part is None else measurement.part.to_bytes(),
             seconds=measurement.seconds,
             created_at=now(),
         )
@@ -109,6 +111,7 @@ def measurements_of(connection: Connection, study_id: int, trial_rows: Sequence[
             seconds=row.seconds,
             precision=row.precision,
             batch_size=row.batch_size,
+            part=None if row.part is None else Part.from_bytes(row.part),
         )
         for row in found
     }

@@ -139,6 +139,7 @@ measurements = Table(
     Column("macs", BigInteger, nullable=False),
     Column("tokens_per_block", JSON, nullable=False),
     Column("n_kept", LargeBinary),  # patches of each image that each layer kept, where the image decides; packed
+    Column("part", LargeBinary),  # which images a stopped candidate saw: ``Part.to_bytes``; null: the list's first
     Column("seconds", Float, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Index(None, "study_id", "id"),  # what is new since one looked

@@ -18,7 +18,7 @@ def dataframe_of(trials: Sequence[TrialRecord]) -> pd.DataFrame:
 
     A column of a metric is called after it (``top1_pct``), its interval ``_low`` and ``_high``; what was measured
     on the confirm images begins with ``confirmed_``; the layout's settings begin with ``config_``. The metrics of a
-    stopped trial are of the first ``n_images``, and lean low.
+    stopped trial are what the ``n_images`` that it saw, a random sample and the hardest, say of all.
     """
     return pd.DataFrame([_row(trial) for trial in trials])
 

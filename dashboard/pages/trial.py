@@ -165,7 +165,8 @@ def _about(study: StudyRecord, trial: TrialRecord) -> list[Any]:
         words += ["; equal in effect to ", link, ", whose measurement it shares"]
     if trial.rival is not None:
         link = dcc.Link(f"trial {trial.rival}", href=trial_path(study.name, trial.rival))
-        words += ["; stopped when it had lost its race against ", link, ", so its numbers lean low"]
+        words += ["; stopped when it had made as many mistakes as ", link, " made in all; its numbers are what the "]
+        words += ["images that it saw, a random sample and the hardest, say of all"]
     if cramped := cramped_line(study, trial.measurement):
         words += [f"; {cramped}"]
     if latency := latency_line(study, trial.measurement):

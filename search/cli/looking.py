@@ -130,8 +130,8 @@ def _print_trial(study: RememberedStudy, trial: TrialRecord) -> None:
         )
     if trial.rival is not None:
         click.echo(
-            f"stopped when it had lost its race against trial {trial.rival}: what follows is of the images until then, "
-            "and leans low"
+            f"stopped when it had made as many mistakes as trial {trial.rival} made in all: what follows is what the "
+            "images that it saw, a random sample and the hardest, say of all"
         )
     overhead = trial.overhead_gflops / trial.gflops
     click.echo(

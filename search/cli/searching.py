@@ -95,18 +95,11 @@ __all__ = ["resume", "search"]
     help="Measure a candidate no further once it has lost against the best; for a front, the best that costs no more.",
 )
 @click.option(
-    "--race-error",
-    type=float,
-    default=0.05,
-    show_default=True,
-    help="How often, at most, a race may end for a candidate that would have won it on all images.",
-)
-@click.option(
     "--race-margin",
     type=float,
-    default=0.5,
+    default=0.0,
     show_default=True,
-    help="Points by which the best must be beaten under one budget; less is not worth the images.",
+    help="Points by which the best must be beaten under one budget; to win by less is not worth the images.",
 )
 @click.option(
     "--confirm-images",
@@ -147,7 +140,7 @@ def search(**options: Any) -> None:
     """
     db, as_json, n_trials = options.pop("db"), options.pop("as_json"), options.pop("trials")
     execution = Execution.parse(execution_settings(options))
-    race, race_error, look_ahead = options.pop("race"), options.pop("race_error"), options.pop("look_ahead")
+    race, look_ahead = options.pop("race"), options.pop("look_ahead")
     segments = options["task"] == "segmentation"
     goal = goal_settings(options, "miou" if segments else "top1")
     times_latency = goal.get("cost") == LATENCY or "budget_ms" in goal
@@ -160,7 +153,7 @@ def search(**options: Any) -> None:
             "data": data_settings(options),
             **measuring_settings(options),
             **space_settings(options, "dtop" if segments else DEFAULT_METHOD),
-            "race_error": race_error if race and not segments and not times_latency else None,
+            "race": race and not segments and not times_latency,
             "look_ahead": "auto" if look_ahead is None else look_ahead,
             **goal,
             **options,

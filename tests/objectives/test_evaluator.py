@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from objectives.evaluator import Evaluator, NonFiniteOutputs
 from objectives.image_costs import CostsDisagree
 from objectives.images import PreparedImages
 from objectives.statistics import unpack
+from objectives.visits import Visits
 from pruning import pruned, read_architecture
 from pruning.preprocessing import Preprocessing
 from pruning.reduction import Keep
@@ -167,6 +170,30 @@ def test_a_measurement_that_is_stopped_is_of_the_first_images_alone():
     assert stopped.macs == whole.macs
     assert stopped.image_list_hash == whole.image_list_hash
     assert measured.measure(LAYOUT, lambda _: False).values == whole.values
+
+
+def test_a_measurement_may_be_of_a_sample_and_of_the_hardest_images():
+    measured = evaluator(batch_size=16)
+    measured.measure_dense()
+    whole, seen = measured.measure(LAYOUT), []
+    visits = Visits(10, np.arange(50, dtype=np.int32)[::-1].copy())
+
+    def enough(hits):
+        seen.append(hits["top1_pct"])
+        return len(seen) == 2
+
+    stopped = measured.measure(LAYOUT, enough, visits)
+    places = [*range(10), *range(28, 50)]
+    assert stopped.n_images == 32
+    assert stopped.part.places.tolist() == places
+    np.testing.assert_array_equal(stopped.hits("top1_pct"), whole.hits("top1_pct")[places])
+    np.testing.assert_array_equal(seen[1], whole.hits("top1_pct")[visits.order[:32]])
+    sampled, hard = whole.hits("top1_pct")[:10], whole.hits("top1_pct")[28:]
+    assert stopped.values["top1_pct"].value == pytest.approx(2 * hard.sum() + 56 * sampled.mean())
+    assert stopped.values["kl_nats"].value != whole.values["kl_nats"].value
+    assert measured.measure(LAYOUT, lambda _: False, visits) == replace(
+        whole, seconds=pytest.approx(whole.seconds, abs=60)
+    )
 
 
 def test_half_precision_rounds_products_and_scores_tokens_in_float32():

@@ -7,6 +7,7 @@ import torch
 from objectives.image_costs import CostsDisagree
 from objectives.metrics import unpack_counts
 from objectives.statistics import mean_of
+from objectives.visits import Visits
 from pruning import pruned, read_architecture
 from spaces import Ats
 from tests.objectives.test_evaluator import evaluator, images
@@ -67,6 +68,19 @@ def test_a_stopped_measurement_costs_what_the_images_until_then_did():
     assert part.n_images == 16
     assert np.array_equal(unpack_counts(part.n_kept, 16), unpack_counts(whole.n_kept, 50)[:16])
     assert part.measured_gflops != whole.measured_gflops
+
+
+def test_a_mean_cost_from_a_sample_and_the_hardest_images_weighs_them():
+    measured = evaluator(batch_size=16)
+    measured.measure_dense()
+    visits = Visits(6, np.arange(50, dtype=np.int32)[::-1].copy())
+    whole, stopped = measured.measure(LAYOUT), measured.measure(LAYOUT, lambda _: True, visits)
+    n_kept = unpack_counts(whole.n_kept, 50)
+    assert np.array_equal(unpack_counts(stopped.n_kept, 16), n_kept[stopped.part.places])
+    macs = np.array([LAYOUT.cost_of_image(measured.architecture, row.tolist()).macs for row in n_kept])
+    assert stopped.gflops == pytest.approx((macs[40:].sum() + 40 * macs[:6].mean()) / 50e9)
+    assert stopped.measured_gflops.low < stopped.gflops < stopped.measured_gflops.high
+    assert measured.measure(LAYOUT, visits=visits).n_kept == whole.n_kept
 
 
 def test_a_closed_form_that_one_image_alone_contradicts_is_found_out(monkeypatch):

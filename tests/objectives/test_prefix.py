@@ -6,9 +6,11 @@ import itertools
 from collections import Counter
 from functools import partial
 
+import numpy as np
 import pytest
 
 from objectives.prefix import DensePrefix, most_useful, prefix_bytes
+from objectives.visits import Visits
 from pruning import read_architecture
 from pruning.backbones.families import family_of
 from spaces import RandomDrop, ZeroTPrune
@@ -52,6 +54,27 @@ def test_results_are_those_of_the_whole_model_to_the_last_bit(made, n_depths):
         assert found.tokens_per_block == expected.tokens_per_block
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("made", MODELS.values(), ids=MODELS)
+def test_what_came_before_changes_no_bit_in_whatever_order_images_come(made, precision):
+    model = made()
+    plain, fresh, kept = (
+        evaluator(model, batch_size=16, precision=precision, cache_bytes=n * depth_bytes(model)) for n in (0, 100, 100)
+    )
+    for each in (plain, fresh, kept):
+        each.measure_dense()
+    chance = np.random.default_rng(0)
+    for number, layout in enumerate(LAYOUTS):
+        visits = Visits(number, chance.permutation(50).astype(np.int32))
+        kept.measure(LAYOUTS[number - 2], lambda _: True, Visits(0, visits.hardest_first[::-1].copy()))
+        fresh.with_smaller_batches()  # lets go of what it kept
+        found, expected = kept.measure(layout, visits=visits), fresh.measure(layout, visits=visits)
+        assert (found.values, found.outcomes) == (expected.values, expected.outcomes)
+        in_list = plain.measure(layout)
+        assert found.outcomes == in_list.outcomes
+        assert found.values["kl_nats"].value == pytest.approx(in_list.values["kl_nats"].value, rel=0.02, abs=1e-5)
+
+
 def test_blocks_that_a_layout_shares_with_an_earlier_one_are_not_run_again():
     model = tiny_vit(depth=6)
     measured = evaluator(model, batch_size=16, cache_bytes=100 * depth_bytes(model))
@@ -87,7 +110,7 @@ def test_kept_tokens_take_the_bytes_that_are_planned_for(made):
 @pytest.mark.parametrize("n_depths", [0, 1, 2])
 def test_no_more_is_kept_than_the_memory_holds(n_depths):
     model = tiny_vit(depth=6)
-    prefix = DensePrefix(depth_bytes(model), n_depths * depth_bytes(model) + 1)
+    prefix = DensePrefix(50, 16, depth_bytes(model), n_depths * depth_bytes(model) + 1)
     for n_dense in [1, 2, 3, 4, 5, 5, 4, 5, 5] * 10:
         prefix.plan_for(n_dense)
         assert len(prefix.depths) <= n_depths

@@ -276,7 +276,7 @@ def test_a_front_by_method_follows_into_every_file(searched_both, tmp_path):
 
 def test_trials_stopped_against_another_method_are_told_with_its_own_front(place, tmp_path):
     """A race that random drop loses against Zero-TPrune leaves its own front with a hole."""
-    more = ["--method", "zero_tprune,random_drop", "--trials", "30", "--batch-size", "4", "--race-error", "0.9"]
+    more = ["--method", "zero_tprune,random_drop", "--trials", "30", "--batch-size", "4"]
     code, _, err = run(*searching(place, tmp_path, *more, "--confirm-images", "0"))
     assert code == 0, err
     _, out, _ = run("front", "small", "--by", "method", "--json", *db(tmp_path))

@@ -48,14 +48,14 @@ def evaluator(bench):
 def test_a_candidate_for_which_the_memory_does_not_suffice_is_measured_in_smaller_batches(evaluator):
     whole = measure_safely(evaluator, 3, LAYOUT, None)
     assert whole.remark is None
-    assert any(evaluator._prefix._kept.values())
+    assert any(kept._tensors for kept in evaluator._prefix._kept.values())
     with room_for(evaluator.model, 4):
         outcome = measure_safely(evaluator, 3, LAYOUT, None)
     assert outcome.remark == "out of memory in batches of 8 images, measured in batches of 4"
     assert (outcome.number, outcome.error, outcome.is_lost) == (3, None, False)
     assert outcome.measurement.outcomes == whole.measurement.outcomes
     assert (whole.measurement.batch_size, outcome.measurement.batch_size) == (8, 4)
-    assert not any(evaluator._prefix._kept.values())  # what was kept made room
+    assert not any(kept._tensors for kept in evaluator._prefix._kept.values())  # what was kept made room
     assert evaluator.batch_size == 8
     assert measure_safely(evaluator, 4, LAYOUT, None).remark is None
 

@@ -50,7 +50,7 @@ def test_a_stopped_candidate_is_told_by_its_mean_and_a_known_cost_is_within():
 def searched(place, tmp_path_factory):
     """A study in which some candidates were measured to be over the budget."""
     db = f"sqlite:///{tmp_path_factory.mktemp('searched')}/ats.db"
-    study = create(place, db, method="ats", n_trials=30, budget="60%", space=RASH_GUESS, race_error=None)
+    study = create(place, db, method="ats", n_trials=30, budget="60%", space=RASH_GUESS, race=False)
     return study, study.run(execution=LOCAL)
 
 
@@ -120,7 +120,7 @@ def test_an_exported_layout_says_how_sure_its_cost_is(searched, tmp_path):
 
 def test_a_study_without_anything_within_the_budget_says_so(place, db):
     dear = {"k_ratio": 1.0, "in_attention": [5]}
-    study = create(place, db, method="ats", n_trials=2, budget="80%", space=dear, race_error=None)
+    study = create(place, db, method="ats", n_trials=2, budget="80%", space=dear, race=False)
     study.run(execution=LOCAL)
     assert {trial.state for trial in study.trials()} == {TrialState.INFEASIBLE}
     with pytest.raises(InvalidInput, match="no complete trial yet; 2 were measured to be over the budget"):

@@ -125,7 +125,7 @@ def test_masks_that_do_not_fit_images_or_model_are_refused_before_anything_is_wr
 def test_a_race_over_miou_is_refused():
     values = {"study": "a", "task": "segmentation", "model": "shapes_seg_small", "data": "shapes", "budget": "80%"}
     with pytest.raises(InvalidInput, match="races are decided image by image, which mIoU is not"):
-        SearchSettings.parse(values | {"race_error": 0.05})
+        SearchSettings.parse(values | {"race": True})
 
 
 def test_ray_tune_is_refused_since_it_would_stop_between_images(tmp_path):

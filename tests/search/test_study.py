@@ -220,7 +220,7 @@ def test_a_duplicate_is_confirmed_with_the_trial_it_equals(place, db):
 
 
 def test_a_run_that_was_stopped_leaves_nothing_to_the_next_in_the_same_with(place, db):
-    with Study.create(n_trials=10, db=db, **place.settings(race_error=None)) as study:
+    with Study.create(n_trials=10, db=db, **place.settings(race=False)) as study:
         asked = iter([False, False, True])
         with pytest.raises(Interrupted):
             study.run(execution=LOCAL, stop_requested=lambda: next(asked))
@@ -264,9 +264,7 @@ BOTH = ("zero_tprune", "random_drop")
 @pytest.fixture(scope="module")
 def of_both(place, tmp_path_factory):
     db = f"sqlite:///{tmp_path_factory.mktemp('both')}/test.db"
-    settings = place.settings(
-        budget="50%:90%", method=BOTH, race_error=None, space={"zero_tprune.s": 2, "min_tokens": 2}
-    )
+    settings = place.settings(budget="50%:90%", method=BOTH, race=False, space={"zero_tprune.s": 2, "min_tokens": 2})
     with Study.create(n_trials=14, db=db, **settings) as study:
         study.run(execution=LOCAL)
         yield study

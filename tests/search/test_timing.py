@@ -231,7 +231,7 @@ def settings(**changes) -> SearchSettings:
 
 def test_latency_has_its_own_defaults():
     front = settings(cost="latency_ms")
-    assert (front.budget, front.race_error, front.times_latency, front.is_front) == ("100%", None, True, True)
+    assert (front.budget, front.race, front.times_latency, front.is_front) == ("100%", False, True, True)
     best = settings(budget_ms="5")
     assert (best.cost, best.times_latency, best.is_front) == ("gflops", True, False)
     assert settings(budget_ms="4:6").cost == "latency_ms"
@@ -243,7 +243,7 @@ def test_latency_has_its_own_defaults():
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"cost": "latency_ms", "race_error": 0.05}, "what a race stops is not timed.*--no-race"),
+        ({"cost": "latency_ms", "race": True}, "what a race stops is not timed.*--no-race"),
         ({"budget_ms": "soon"}, "a budget in ms is 4.5, 65%"),
         ({"budget_ms": "6:4"}, "a budget range goes from less to more"),
         ({}, "budget: Field required"),

@@ -8,7 +8,7 @@ from search import Execution, Study
 from search.config import SearchSettings
 from search.sampler import Sampler
 from search.workbench import load
-from tests.search.test_loop import LOCAL, RASH, story
+from tests.search.test_loop import LOCAL, story
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -26,7 +26,7 @@ def test_a_search_on_tune_lands_the_rows_of_any_other(place, tmp_path):
     studies = {}
     for executor in ("local", "tune"):
         db = f"sqlite:///{tmp_path}/{executor}.db"
-        with Study.create(n_trials=14, db=db, **place.settings(race_error=RASH)) as study:
+        with Study.create(n_trials=14, db=db, **place.settings(race=True)) as study:
             study.run(execution=Execution(executor=executor, n_workers=2))
             study.confirm(execution=Execution(executor=executor, n_workers=2))
             studies[executor] = story(study), [trial.confirmation.values for trial in study.front()]
@@ -38,7 +38,7 @@ def test_people_who_run_tune_get_the_same_layouts_from_our_searcher(place, tmp_p
 
     from search.tune_executor import LayoutSearcher, LayoutTrainable
 
-    settings = SearchSettings.parse(place.settings(race_error=None, sampler="tpe"))
+    settings = SearchSettings.parse(place.settings(race=False, sampler="tpe"))
     whole = Study.create(settings, n_trials=12, db=f"sqlite:///{tmp_path}/whole.db")
     whole.run(execution=LOCAL)
     bench = load(settings)

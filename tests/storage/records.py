@@ -9,6 +9,7 @@ import numpy as np
 from objectives.machine import Machine
 from objectives.metrics import Measurement
 from objectives.statistics import Estimate, pack, proportion_pct
+from objectives.visits import Part
 from spaces import LatencyBudget, ZeroTPrune
 from storage import NewStudy, NewTrial, Provenance
 from storage.axis import Timing
@@ -67,6 +68,17 @@ def measurement(n_right: int, *, n_images: int = N_IMAGES, image_list_hash: str 
         tokens_per_block=(197, 120),
         seconds=1.5,
         batch_size=64,
+    )
+
+
+def partial_measurement() -> Measurement:
+    """Make what a stopped candidate has: of 100 images it saw the first 10 and the last 20."""
+    part = Part(n_listed=100, n_sample=10, hardest=pack(np.arange(100) >= 80))
+    hits = np.arange(30) < 15
+    return replace(
+        measurement(15, n_images=30),
+        values={name: part.proportion_pct(hits) for name in ("top1_pct", "agreement_pct")} | {"kl_nats": Estimate(0.3)},
+        part=part,
     )
 
 

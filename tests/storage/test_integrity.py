@@ -11,7 +11,7 @@ from spaces import Ats
 from storage import MeasurementKind, Store, StudyState
 from storage.lease import new_owner
 from storage.upkeep import Upkeep
-from tests.storage.records import measurement, new_study, new_trial, true_trial
+from tests.storage.records import measurement, new_study, new_trial, partial_measurement, true_trial
 from tests.tiny import DEIT_SMALL
 
 
@@ -62,7 +62,10 @@ def test_nothing_is_wrong_with_what_the_store_writes(whole):
         ("UPDATE studies SET lease_owner = NULL", "trials 4 are running, but no driver is: .* prunefront resume first"),
         ("UPDATE studies SET state = 'finished'", "it is finished, but trials 0, 4, 5 are not"),
         ("UPDATE studies SET n_trials = 3", "it has 7 trials, and 3 were asked for"),
-        ("UPDATE metric_values SET value = 1 WHERE metric = 'top1_pct'", "has a top1_pct that is not the mean"),
+        (
+            "UPDATE metric_values SET value = 1 WHERE metric = 'top1_pct'",
+            "a top1_pct that is not what its outcomes",
+        ),
         ("UPDATE measurements SET n_images = 90", "has outcomes of other than its 90 images"),
         ("UPDATE measurements SET kind = 'search'", "was measured 2 times on the search images"),
         ("UPDATE trials SET config = '{}' WHERE number = 5", "trial 5 has a layout that cannot be read"),
@@ -89,6 +92,17 @@ def test_rows_of_a_study_that_is_not_there_are_found(tmp_path):
         "1 rows of trials belong to a study that is not there",
         "1 rows of measurements belong to a study that is not there",
     ]
+
+
+def test_figures_of_a_stopped_trial_are_those_of_the_part_it_saw(store, study, url, engine):
+    for number in range(2):
+        store.add_trial(study.id, true_trial(number))
+    store.finish_trial(study.id, 0, measurement(30), "worker")
+    store.finish_trial(study.id, 1, partial_measurement(), "worker", lost_to=0)
+    assert found(url) == []
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE metric_values SET value = 50 WHERE metric = 'top1_pct' AND measurement_id = 2"))
+    assert found(url) == ["study 'first': measurement 2 has a top1_pct that is not what its outcomes say"]
 
 
 def test_a_cost_that_the_images_decide_may_lie_anywhere_between_its_ends(store, study, url):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -20,12 +21,12 @@ from sqlalchemy import inspect, text
 
 from objectives.metrics import pack_counts
 from spaces import InvalidInput
-from storage import MeasurementKind, Store, StudyOwned, StudyState, TrialState
+from storage import JobKind, MeasurementKind, Store, StudyOwned, StudyState, TrialState
 from storage.database import SCHEMA_VERSION, DatabaseError, NoDatabase, upgrade
 from storage.lease import is_gone, new_owner
 from storage.schema import metadata
 from tests.privileges import run_restricted
-from tests.storage.records import measurement, new_study, new_trial
+from tests.storage.records import measurement, new_study, new_trial, partial_measurement
 
 
 def test_a_study_reads_back_as_it_was_made(store):
@@ -297,6 +298,13 @@ def test_a_trial_over_the_budget_is_finished_with_what_it_was_measured_to_cost(s
         assert store.n_kept(study.id, trial.number, MeasurementKind.CONFIRM) is None
 
 
+def test_a_part_of_the_images_reads_back_as_it_was_seen(store, study):
+    stopped = partial_measurement()
+    store.add_trial(study.id, new_trial(0))
+    store.finish_trial(study.id, 0, stopped, "worker", lost_to=0)
+    assert store.trial(study.id, 0).measurement == stopped
+
+
 def test_where_no_image_decides_there_are_no_counts(store, study):
     store.add_trial(study.id, new_trial(0))
     store.finish_trial(study.id, 0, measurement(30), "worker")
@@ -321,14 +329,14 @@ def test_tables_of_the_first_version_are_brought_up_to_date_and_go_on_as_they_di
         columns = {column["name"] for column in inspect(connection).get_columns("trials")}
         [spec] = connection.execute(text("SELECT spec FROM studies")).scalars()
         assert "rival" not in columns
-        assert "race_error" not in spec
+        assert "race" not in spec
     upgrade(url)
     with Store(url) as opened:
         [trial] = opened.trials(study.id)
         assert (trial.state, trial.rival, trial.n_rejected) == (TrialState.COMPLETE, None, 0)
         assert (trial.measurement.precision, trial.measurement.batch_size) == ("float32", None)
         settings = opened.study(study.name).spec["settings"]
-        assert (settings["race_error"], settings["precision"], settings["budget_by"]) == (None, "float32", "repair")
+        assert (settings["race"], settings["precision"], settings["budget_by"]) == (False, "float32", "repair")
 
 
 def test_tables_from_before_measured_costs_are_brought_up_to_date(store, study, url, engine):
@@ -346,6 +354,26 @@ def test_tables_from_before_measured_costs_are_brought_up_to_date(store, study, 
         assert [trial.state for trial in opened.trials(study.id)] == [TrialState.COMPLETE, TrialState.FAILED]
         assert opened.trial(study.id, 0).measurement == replace(measurement(30), batch_size=None)
         assert opened.n_kept(study.id, 0, MeasurementKind.SEARCH) is None
+
+
+def test_tables_from_before_races_without_error_are_brought_up_to_date(store, study, url, engine):
+    store.jobs.add(JobKind.SEARCH, "next", {"settings": {"race": False}, "n_trials": 3}, max_queued=1)
+    config = Config()
+    config.set_main_option("script_location", "storage/migrations")
+
+    def settings(connection) -> list:
+        queries = ("SELECT spec FROM studies", "SELECT request FROM jobs")
+        documents = [connection.execute(text(query)).scalar_one() for query in queries]
+        return [(json.loads(each) if isinstance(each, str) else each)["settings"] for each in documents]
+
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        before = settings(connection)
+        command.downgrade(config, "0006")
+        assert settings(connection)[1] == {"race_error": None}
+    upgrade(url)
+    with engine.begin() as connection:
+        assert settings(connection) == before
 
 
 def test_tables_of_another_version_are_refused(store, url, engine):
