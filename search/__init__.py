@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.config import DataSettings, Execution, ModelSettings, SearchSettings
+    from search.config import DataSettings, ModelSettings, SearchSettings
+    from search.execution import Execution
     from search.study import Study
 
 __all__ = ["DataSettings", "Execution", "ModelSettings", "SearchSettings", "Study"]
@@ -20,6 +21,10 @@ def __getattr__(name: str) -> Any:
         from search.study import Study
 
         return Study
+    if name == "Execution":
+        from search.execution import Execution
+
+        return Execution
     if name in __all__:
         from search import config
 

@@ -29,7 +29,7 @@ from pruning.exporting import (
 )
 from pruning.models import LoadedModel
 from search.config import DataSettings, SearchSettings
-from search.workbench import first_images, open_model
+from search.opening import first_images, open_model
 from spaces import InvalidInput, PrunefrontError, PruningConfig, parse_layout
 from storage import StudyRecord, TrialRecord
 from storage.remembered import RememberedStudy

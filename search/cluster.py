@@ -8,7 +8,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from search.config import Execution, n_shares
+from search.execution import Execution, n_shares
 from spaces import PrunefrontError
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reads it once, when it is imported

@@ -18,12 +18,11 @@ from spaces.problem import BudgetBy
 __all__ = [
     "SAMPLERS",
     "DataSettings",
-    "Execution",
     "FineTuningSettings",
     "MeasuringSettings",
     "ModelSettings",
     "SearchSettings",
-    "n_shares",
+    "Settings",
 ]
 
 SAMPLERS = ("random", "tpe", "nsga2", "gp")
@@ -37,7 +36,9 @@ Positive = Annotated[int, Field(ge=1)]
 Task = Literal["classification", "segmentation"]
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """What a person asks for: checked, and nothing beside it is taken."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
@@ -53,7 +54,7 @@ class _Settings(BaseModel):
             raise InvalidInput(describe_problems(error)) from None
 
 
-class ModelSettings(_Settings):
+class ModelSettings(Settings):
     """Which model, with which weights; see ``pruning.models.load_model``. A name alone will do."""
 
     name: str
@@ -63,7 +64,7 @@ class ModelSettings(_Settings):
     preprocessing: Mapping[str, Any] = {}
 
 
-class DataSettings(_Settings):
+class DataSettings(Settings):
     """Which images; see ``objectives.datasets.find_images``.
 
     Attributes:
@@ -93,7 +94,7 @@ ModelGiven = Annotated[
 DataGiven = Annotated[DataSettings, BeforeValidator(lambda given: {"data": given} if isinstance(given, str) else given)]
 
 
-class MeasuringSettings(_Settings):
+class MeasuringSettings(Settings):
     """How a layout is measured.
 
     Attributes:
@@ -253,7 +254,7 @@ class SearchSettings(MeasuringSettings):
         return self
 
 
-class FineTuningSettings(_Settings):
+class FineTuningSettings(Settings):
     """What a training of heads needs, as a file holds it; see ``objectives.finetuning``.
 
     Attributes:
@@ -274,62 +275,3 @@ class FineTuningSettings(_Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     save_every: Positive = 500
     device: Literal["cpu", "cuda"] = "cpu"
-
-
-class Execution(_Settings):
-    """Where a search runs; none of it changes a trial.
-
-    Attributes:
-        executor: ``ray`` actors; ``tune``: trials of a Ray Tune experiment, which take longer to start; or ``local``:
-            in this process, for tests and tiny runs.
-        n_workers: by default one for each of this machine's cores or devices; of a cluster's, and of those that join
-            it later, as many as the look-ahead keeps busy.
-        ray_address: of a running Ray cluster to join, ``auto`` for this machine's; by default Ray is started here.
-        cpus_per_worker: what a worker takes of Ray's CPUs; by default one for each of its threads.
-        gpus_per_worker: what a worker takes of Ray's GPUs, on ``cuda``; by default a whole one.
-        n_retries: how often a candidate is measured again whose worker died under it.
-        cache_gb: memory of each worker for the dense model's tokens after each block, from which layouts start; by
-            default a quarter of the machine's, shared among the workers, or of each GPU's.
-    """
-
-    executor: Literal["ray", "tune", "local"] = "ray"
-    n_workers: Positive | None = None
-    ray_address: str | None = None
-    cpus_per_worker: Annotated[float, Field(gt=0)] | None = None
-    gpus_per_worker: Annotated[float, Field(gt=0)] = 1.0
-    n_retries: Annotated[int, Field(ge=0)] = 2
-    cache_gb: Annotated[float, Field(ge=0)] | None = None
-
-    def require_suits(self, settings: SearchSettings) -> None:
-        """Refuse an executor that cannot measure what a search asks for.
-
-        Raises:
-            InvalidInput: with the one that can.
-        """
-        if settings.times_latency and self.executor != "local":
-            raise InvalidInput(
-                "latency is timed while nothing else runs on the device, and other workers would: search with "
-                "--executor local"
-            )
-        self.require_measures(settings.task)
-
-    def require_measures(self, task: Task) -> None:
-        """Refuse an executor that cannot measure what models of a task do, timed or not.
-
-        Raises:
-            InvalidInput: with the one that can.
-        """
-        if self.executor == "tune" and task == "segmentation":
-            raise InvalidInput(
-                "Ray Tune may end a trial after any chunk of images, and mIoU is known of all images together: "
-                "search segmenters with --executor ray"
-            )
-
-
-def n_shares(n_devices: float, each: float) -> int:
-    """Count the workers that devices have room for, of which each takes a share, or several; none spans two by halves.
-
-    >>> n_shares(2, 0.4), n_shares(8, 1), n_shares(7, 2)
-    (4, 8, 3)
-    """
-    return int(n_devices) * int(1 / each + 1e-9) if each < 1 else int(n_devices / each)

@@ -10,7 +10,8 @@ from objectives.diagnosis import require_dense_top1
 from objectives.evaluator import DenseReference
 from objectives.images import PreparedImages
 from search.calibration import Calibrated, calibrate
-from search.config import Execution, SearchSettings
+from search.config import SearchSettings
+from search.execution import Execution
 from search.executors import Executor
 from search.provenance import provenance
 from search.timing import time_dense

@@ -13,7 +13,8 @@ from types import FrameType
 from typing import Any
 
 from dashboard.words import with_interval
-from search.config import Execution, SearchSettings
+from search.config import SearchSettings
+from search.execution import Execution
 from search.interruption import Interrupted, stop_on_signal
 from search.parenthood import end_with_parent
 from search.progress import Progress

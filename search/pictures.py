@@ -15,8 +15,8 @@ from objectives.shapes import CLASS_NAMES
 from pruning.apply import pruned
 from pruning.models import LoadedModel
 from search.config import SearchSettings
+from search.opening import open_data, open_model
 from search.scene_pictures import scene_pictures
-from search.workbench import open_data, open_model
 from spaces import parse_layout
 
 __all__ = ["take_pictures"]

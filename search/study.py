@@ -10,9 +10,10 @@ from typing import Any, Self
 
 from objectives.evaluator import DenseReference
 from search.bundling import export_bundle
-from search.config import Execution, SearchSettings
+from search.config import SearchSettings
 from search.confirmation import measured_again
 from search.creation import create
+from search.execution import Execution
 from search.executors import Batching, Executor
 from search.interruption import Interrupted
 from search.lease_keeper import LeaseKeeper

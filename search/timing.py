@@ -12,7 +12,8 @@ from objectives.evaluators import Measurable
 from objectives.latency import machine_at_hand
 from objectives.layout_latency import LayoutTimer
 from objectives.metrics import LATENCY, Measurement
-from search.config import Execution, SearchSettings
+from search.config import SearchSettings
+from search.execution import Execution
 from search.executors import Batching, Executor, LocalExecutor, Outcome
 from search.racing import Race
 from search.workbench import Workbench

@@ -44,7 +44,7 @@ def bench(bundle: Path, device: str, threads: int | None, as_json: bool, **optio
     from objectives.bundle_speed import time_bundle
     from objectives.latency import machine_at_hand
     from pruning.bundle import open_bundle
-    from search.workbench import require_device
+    from search.opening import require_device
 
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     require_device(device)

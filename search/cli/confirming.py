@@ -9,7 +9,7 @@ import click
 from search.cli.fronts import print_front
 from search.cli.options import db_option, execution_options, execution_settings, json_option
 from search.cli.output import print_json, results_alone_on_stdout, say
-from search.config import Execution
+from search.execution import Execution
 from storage.export import trial_as_json
 
 __all__ = ["confirm"]

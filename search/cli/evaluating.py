@@ -48,7 +48,7 @@ def evaluate(config: Path, as_json: bool, **options: Any) -> None:
     from objectives.comparison import compare_on
     from objectives.evaluators import evaluator_of
     from search.executors import Batching, LocalExecutor
-    from search.workbench import open_data, open_model, require_device, take_images
+    from search.opening import open_data, open_model, require_device, take_images
     from storage.export import measurement_values
 
     require_device(measuring.device)

@@ -42,7 +42,7 @@ def finetune_heads(config: Path, resume: bool) -> None:
     from objectives.finetuning import FineTuning
     from objectives.finetuning import finetune_heads as train
     from objectives.masks import find_masks
-    from search.workbench import open_model, require_device
+    from search.opening import open_model, require_device
 
     require_device(settings.device)
     loaded = open_model(settings.model)

@@ -29,7 +29,8 @@ from search.cli.options import (
     space_settings,
 )
 from search.cli.output import print_json, results_alone_on_stdout, say
-from search.config import SAMPLERS, Execution, SearchSettings
+from search.config import SAMPLERS, SearchSettings
+from search.execution import Execution
 from spaces import InvalidInput
 from spaces.problem import BudgetBy
 from storage.axis import axis_of

@@ -16,7 +16,7 @@ from pruning.models import load_model
 from search import Study, bundling
 from search.bundling import export_bundle, push_to_hub
 from search.cli.main import cli
-from search.config import Execution
+from search.execution import Execution
 from spaces import InvalidInput, PrunefrontError
 from storage.remembered import RememberedStudy
 
