@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--layouts", type=int, default=200)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--margin", type=float, default=0.0, help="Points; under one budget alone.")
+    parser.add_argument("--margin", type=float, default=0.5, help="Points; under one budget alone.")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import plotly.graph_objects as go
 
-from dashboard.words import layout_line
+from dashboard.words import layout_line, n_images_text
 from objectives.metrics import METRICS, Measurement
 from objectives.statistics import Estimate
 from spaces import METHODS
@@ -227,7 +227,7 @@ def _point(study: StudyRecord, trial: TrialRecord, measurement: Measurement | No
     if measurement is None or estimate is None:
         raise ValueError(f"trial {trial.number} was not measured")
     layers, cost = layout_line(trial.config).replace(" | ", "<br>"), axis.of(trial, measurement)
-    text = f"trial {trial.number}, {trial.method}<br>{layers}<br>{measurement.n_images} images"
+    text = f"trial {trial.number}, {trial.method}<br>{layers}<br>{n_images_text(measurement)} images"
     return FrontPoint(trial.number, cost, estimate, f"{text}<br>{quantity(cost)} {axis.unit}", trial.method)
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "latency_line",
     "layout_line",
     "measurement_line",
+    "n_images_text",
     "with_interval",
 ]
 
@@ -33,12 +34,18 @@ def with_interval(estimate: Estimate | None) -> str:
     return "-" if estimate is None else estimate.text(".1f", alone=".3g")
 
 
+def n_images_text(measurement: Measurement) -> str:
+    """Say on how many images it was measured, and of how many that is a part."""
+    of_all = "" if measurement.part is None else f" of {measurement.part.n_listed:,}"
+    return f"{measurement.n_images:,}{of_all}"
+
+
 def measurement_line(measurement: Measurement, metric: str) -> str:
     """Write a measurement's metric, cost and number of images; and the latency of one, where it was timed."""
     latency = "" if measurement.latency_ms is None else f" and {quantity(measurement.latency_ms)} ms"
     return (
         f"{METRICS[metric].label} {with_interval(estimate_of(measurement, metric))} at "
-        f"{gflops_text(measurement.gflops, measurement)} GFLOPs{latency}, {measurement.n_images} images"
+        f"{gflops_text(measurement.gflops, measurement)} GFLOPs{latency}, {n_images_text(measurement)} images"
     )
 
 

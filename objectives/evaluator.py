@@ -190,7 +190,7 @@ class Evaluator:
             After each batch but the last, of the size that was asked for, the outcomes of all images so far, by
             metric, in the order they were seen. It is sent whether that is enough.
         """
-        visits = visits or Visits(len(self.images), np.arange(len(self.images), dtype=np.int32))
+        visits = visits or Visits(len(self.images), np.empty((0, len(self.images)), dtype=bool))
         costs = costs_of(config, self._architecture)
         started, seconds = time.perf_counter(), 0.0
         said, chosen = [], np.empty(0, dtype=np.int64)

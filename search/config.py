@@ -172,7 +172,7 @@ class SearchSettings(MeasuringSettings):
     seed: int = 0
     look_ahead: Positive | Literal["auto"] = "auto"
     race: bool = True
-    race_margin: Annotated[float, Field(ge=0, lt=100)] = 0.0
+    race_margin: Annotated[float, Field(ge=0, lt=100)] = 0.5
     expect_top1: Annotated[float, Field(ge=0, le=100)] | None = None
 
     @model_validator(mode="before")

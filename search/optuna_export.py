@@ -40,8 +40,8 @@ def export_to_optuna(study: RememberedStudy, url: str) -> Exported:
     """Write a study's finished trials, in their order, into a new study of Optuna's of the same name.
 
     Maximised is the metric; for a front its cost, GFLOPs or ms, is minimised beside it. Parameters are the draws,
-    before they were brought onto the budget; a trial that lost its race is ``PRUNED``, with its metric on the images
-    it saw. Each trial names ours by the user attribute ``prunefront_trial``.
+    before they were brought onto the budget; a trial that lost its race is ``PRUNED``, with what the images
+    it saw say of its metric. Each trial names ours by the user attribute ``prunefront_trial``.
 
     Args:
         study: what to write.

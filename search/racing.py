@@ -97,12 +97,11 @@ class Rivals:
         if not best:
             return None
         rival = best[0]
-        n_wrong = np.sum([each.mistakes for each in best], axis=0)
-        hardest_first = np.argsort(-n_wrong, kind="stable").astype(np.int32)
         n_sample = min(rival.n_images, max(_LEAST_SAMPLE, rival.n_images // _SAMPLE_SHARE))
+        visits = Visits(n_sample, np.array([each.mistakes for each in best]))
         margin = math.floor(self._margin_pct / 100 * rival.n_images)
         n_mistakes = int(rival.mistakes.sum()) - margin
-        return Race(self._metric, rival.number, Visits(n_sample, hardest_first), n_mistakes)
+        return Race(self._metric, rival.number, visits, n_mistakes)
 
     def _consider(self, before: int) -> None:
         """Find the contenders below ``before``: who is no better than enough earlier ones is never among the best."""

@@ -24,7 +24,7 @@ from dashboard.pages.parts import (
 from dashboard.pages.trial_card import exports
 from dashboard.theme import theme_of
 from dashboard.trial_figures import staircase_figure, staircase_of
-from dashboard.words import cramped_line, gflops_text, latency_line, with_interval
+from dashboard.words import cramped_line, gflops_text, latency_line, n_images_text, with_interval
 from objectives.confusion import MIoUComparison
 from objectives.metrics import BATCH_LATENCY, GFLOPS, LATENCY, Measurement
 from objectives.statistics import PairedComparison
@@ -206,7 +206,7 @@ def _measured(found: RememberedStudy, trial: TrialRecord) -> Any:
         [
             name,
             *((quantity if metric in _COSTS else with_interval)(measurement.values.get(metric)) for metric in metrics),
-            f"{measurement.n_images:,} in {measurement.precision}",
+            f"{n_images_text(measurement)} in {measurement.precision}",
         ]
         for name, measurement in measured
     ]

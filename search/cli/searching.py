@@ -98,7 +98,7 @@ __all__ = ["resume", "search"]
 @click.option(
     "--race-margin",
     type=float,
-    default=0.0,
+    default=0.5,
     show_default=True,
     help="Points by which the best must be beaten under one budget; to win by less is not worth the images.",
 )

@@ -73,7 +73,7 @@ def test_a_stopped_measurement_costs_what_the_images_until_then_did():
 def test_a_mean_cost_from_a_sample_and_the_hardest_images_weighs_them():
     measured = evaluator(batch_size=16)
     measured.measure_dense()
-    visits = Visits(6, np.arange(50, dtype=np.int32)[::-1].copy())
+    visits = Visits(6, np.tri(50, dtype=bool).T)  # the later, the harder
     whole, stopped = measured.measure(LAYOUT), measured.measure(LAYOUT, lambda _: True, visits)
     n_kept = unpack_counts(whole.n_kept, 50)
     assert np.array_equal(unpack_counts(stopped.n_kept, 16), n_kept[stopped.part.places])

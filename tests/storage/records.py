@@ -73,7 +73,7 @@ def measurement(n_right: int, *, n_images: int = N_IMAGES, image_list_hash: str 
 
 def partial_measurement() -> Measurement:
     """Make what a stopped candidate has: of 100 images it saw the first 10 and the last 20."""
-    part = Part(n_listed=100, n_sample=10, hardest=pack(np.arange(100) >= 80))
+    part = Part(n_listed=100, n_sample=10, hardest=pack(np.arange(100) >= 80), rarity=0.1)
     hits = np.arange(30) < 15
     return replace(
         measurement(15, n_images=30),
