@@ -19,11 +19,11 @@ from tabulate import tabulate
 
 from benchmarks.results import write_results
 from objectives.evaluator import DenseReference
-from objectives.images import PreparedImages
-from objectives.metrics import Measurement, Precision
+from objectives.evaluators import Measurable
+from objectives.metrics import Measurement
 from objectives.statistics import pack, proportion_pct
 from search import Study
-from search.executors import Outcome
+from search.executors import Batching, Outcome
 from search.loop import SearchLoop
 from search.progress import Audience, Progress
 from search.racing import Race
@@ -42,9 +42,7 @@ class Formula:
         self._architecture = study.architecture
         self._waiting: list[tuple[int, PruningConfig]] = []
 
-    def hold(
-        self, images: PreparedImages, reference: DenseReference | None = None, *, precision: Precision = "float32"
-    ) -> None:
+    def hold(self, images: Measurable, batching: Batching, reference: DenseReference | None = None) -> None:
         """Take no images: there is nothing to measure."""
 
     def measure_dense(self) -> tuple[Measurement, DenseReference]:
