@@ -19,8 +19,8 @@ from objectives.image_costs import MeanCost, Ran, costs_of, require_counted, wha
 from objectives.images import PreparedImages
 from objectives.metrics import GFLOPS, Measurement, Precision
 from objectives.prefix import DensePrefix, prefix_bytes
-from objectives.statistics import Estimate, pack, proportion_pct
-from objectives.visits import Part, Visits
+from objectives.statistics import Estimate, pack
+from objectives.visits import Part, Visits, proportion_of
 from pruning.apply import Pruning, pruned, read_architecture
 from pruning.backbones.families import family_of
 from pruning.backbones.family import Tokens
@@ -301,7 +301,7 @@ class Evaluator:
     def _measurement(self, logits: Tensor, cost: MeanCost, seconds: float, part: Part | None = None) -> Measurement:
         places = np.arange(len(self.images)) if part is None else part.places
         hits = self._hits(logits.argmax(dim=1).numpy(), places)
-        values = {name: _share_pct(hit) if part is None else part.proportion_pct(hit) for name, hit in hits.items()}
+        values = {name: proportion_of(hit, part) for name, hit in hits.items()}
         divergence = functional.kl_div(
             logits.double().log_softmax(dim=1),
             self._known_reference().logits[torch.from_numpy(places)].double().log_softmax(dim=1),
@@ -325,7 +325,3 @@ class Evaluator:
             batch_size=self.batch_size,
             part=part,
         )
-
-
-def _share_pct(hits: NDArray[np.bool_]) -> Estimate:
-    return proportion_pct(int(hits.sum()), hits.size)

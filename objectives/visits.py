@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from objectives.statistics import CONFIDENCE, Estimate, mean_of, pack, unpack
+from objectives.statistics import CONFIDENCE, Estimate, mean_of, pack, proportion_pct, unpack
 
-__all__ = ["Part", "Visits"]
+__all__ = ["Part", "Visits", "proportion_of"]
 
 _EXPECTED_AS = 16  # images that what is expected counts as
 _HEAD = Struct("<IId")
@@ -164,6 +164,16 @@ class Visits:
             hits: (n_seen,).
         """
         return self.part(len(hits)).proportion_pct(hits[np.argsort(self.order[: len(hits)])])
+
+
+def proportion_of(hits: NDArray[np.bool_], part: Part | None) -> Estimate:
+    """Estimate a proportion in percent from all images, or from the part of them that was seen.
+
+    Args:
+        hits: (n_seen,), whether each image seen counts, in the order of the list.
+        part: which they are; all, if ``None``.
+    """
+    return proportion_pct(int(hits.sum()), hits.size) if part is None else part.proportion_pct(hits)
 
 
 def _exact_interval(n_hits: int, n: int) -> tuple[float, float]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,19 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DataSettings", "Execution", "ModelSettings", "SearchSettings", "Study"]
 
+_HOMES = {"Execution": "search.execution", "Study": "search.study"}
+
 
 def __getattr__(name: str) -> Any:
     """Import on first use: torch and Optuna take seconds, and ``prunefront status`` needs neither."""
-    if name == "Study":
-        from search.study import Study
-
-        return Study
-    if name == "Execution":
-        from search.execution import Execution
-
-        return Execution
     if name in __all__:
-        from search import config
-
-        return getattr(config, name)
+        return getattr(import_module(_HOMES.get(name, "search.config")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

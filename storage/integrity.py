@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 from sqlalchemy import Connection, Engine, Table, func, select, text
 
 from objectives.metrics import METRICS
 from objectives.statistics import unpack
-from objectives.visits import Part
+from objectives.visits import Part, proportion_of
 from spaces import Architecture, parse_layout
 from spaces.errors import PrunefrontError
 from storage import rows
@@ -103,12 +101,10 @@ def _measurement_problems(connection: Connection, study: StudyRecord) -> Iterato
     ):
         if len(row.outcomes) != (row.n_images + 7) // 8:
             yield f"measurement {row.measurement_id} has outcomes of other than its {row.n_images} images"
-        elif abs(_share_pct(unpack(row.outcomes, row.n_images), row.part) - row.value) > _EXACT:
+            continue
+        part = None if row.part is None else Part.from_bytes(row.part)
+        if abs(proportion_of(unpack(row.outcomes, row.n_images), part).value - row.value) > _EXACT:
             yield f"measurement {row.measurement_id} has a {row.metric} that is not what its outcomes say"
-
-
-def _share_pct(hits: NDArray[np.bool_], part: bytes | None) -> float:
-    return 100 * float(hits.mean()) if part is None else Part.from_bytes(part).proportion_pct(hits).value
 
 
 def _state_problems(study: StudyRecord, records: Sequence[TrialRecord]) -> Iterator[str]:
