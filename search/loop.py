@@ -88,6 +88,9 @@ class SearchLoop:
                     f"prunefront resume {self._study.name}"
                 )
             self._check_lease()
+            if not (self._configs or self._waiting):  # all that was left equals earlier trials
+                self._audience.on_progress(self.progress)
+                continue
             with self._timed("waiting"):
                 outcome = self._executor.next_outcome(_WAIT_S)
             if outcome is not None:

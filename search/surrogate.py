@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotrf, dtrtrs
 from scipy.special import ndtr
 from threadpoolctl import ThreadpoolController
 
@@ -57,7 +58,10 @@ class Surrogate:
         self._mean = float(metrics.mean())
         self._known = self._standardised(profiles)
         _, self._reach, self._noise, self._variance = max(self._choices(metrics - self._mean))
-        self._fit(self._known, metrics - self._mean)
+        likeness = _matern(self._distances(self._known, self._known), self._reach)
+        self._root = cholesky(likeness + self._noise * np.eye(len(metrics)), lower=True)
+        self._weights = cho_solve((self._root, True), metrics - self._mean)
+        self._fitted = likeness @ self._weights  # the expected metrics of the known, less the mean
 
     def predict(self, profiles: Array) -> tuple[Array, Array]:
         """Give the expected metric, and its standard deviation, of (n, n_number) profiles."""
@@ -71,17 +75,22 @@ class Surrogate:
 
         What is expected elsewhere stays; what is uncertain about them and their like goes.
         """
-        expected, _ = self.predict(profiles)
-        measured = self._likeness @ self._weights + self._noise * self._weights
-        self._fit(
-            np.concatenate((self._known, self._standardised(profiles))),
-            np.concatenate((measured, expected - self._mean)),
-        )
+        known = np.concatenate((self._known, self._standardised(profiles)))
+        n, n_more = len(self._known), len(profiles)
+        likeness = _matern(self._distances(known[n:], known), self._reach)
+        root = np.zeros((n + n_more, n + n_more))
+        root[:n, :n] = self._root
+        root[n:, :n] = solve_triangular(self._root, likeness[:, :n].T, lower=True).T
+        left = likeness[:, n:] + self._noise * np.eye(n_more) - root[n:, :n] @ root[n:, :n].T
+        root[n:, n:] = cholesky(left, lower=True)
+        self._fitted = np.concatenate((self._fitted, likeness[:, :n] @ self._weights))
+        self._weights = np.concatenate((self._weights, np.zeros(n_more)))  # for nothing else is expected elsewhere
+        self._known, self._root = known, root
 
     def expected_improvement(self, profiles: Array) -> Array:
         """Say by how much each is expected to beat the best of the known ones, (n,)."""
         expected, deviation = self.predict(profiles)
-        best = self._mean + (self._likeness @ self._weights).max()
+        best = self._mean + self._fitted.max()
         deviation = np.maximum(deviation, _LEAST_SPREAD)
         ahead = (expected - best) / deviation
         gain: Array = deviation * (ahead * ndtr(ahead) + np.exp(-(ahead**2) / 2) / math.sqrt(2 * math.pi))
@@ -102,20 +111,16 @@ class Surrogate:
         some = np.linspace(0, len(metrics) - 1, min(len(metrics), _N_TO_CHOOSE_BY)).round().astype(int)
         metrics, n_measured = metrics[some], len(some)
         distances = self._distances(self._known[some], self._known[some])
+        identity = np.eye(n_measured)
         for reach in _REACHES:
             likeness = _matern(distances, reach)
             for noise in _NOISES:
-                root = cholesky(likeness + noise * np.eye(n_measured), lower=True, check_finite=False)
-                explained = solve_triangular(root, metrics, lower=True, check_finite=False)
+                # LAPACK itself: on matrices as small as these, what scipy.linalg does around it takes as long.
+                root, _ = dpotrf(likeness + noise * identity, lower=True)
+                explained, _ = dtrtrs(root, metrics, lower=True)
                 variance = max(float(explained @ explained) / n_measured, _LEAST_SPREAD)
                 likelihood = -n_measured / 2 * math.log(variance) - float(np.log(root.diagonal()).sum())
                 yield likelihood, reach, noise, variance
-
-    def _fit(self, known: Array, metrics: Array) -> None:
-        self._known = known
-        self._likeness = _matern(self._distances(known, known), self._reach)
-        self._root = cholesky(self._likeness + self._noise * np.eye(len(known)), lower=True)
-        self._weights = cho_solve((self._root, True), metrics)
 
 
 def _matern(distances: Array, reach: float) -> Array:

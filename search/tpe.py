@@ -45,7 +45,7 @@ class Tpe:
         """
         # Of two merits, the expected improvement would have to be one of an area.
         self._profile = None if is_front else profile
-        self._profiles: dict[bytes, Sequence[float]] = {}  # by row
+        self._profiles: dict[bytes, Array] = {}  # by row
         # For one budget the parameters of a layout are modelled together; for a front, each alone did better.
         self._space = ParzenSpace(parameters, is_joint=not is_front)
         self._most_good = _MOST_GOOD_OF_FRONT if is_front else _MOST_GOOD
@@ -96,23 +96,23 @@ class Tpe:
         rng: np.random.RandomState,
     ) -> dict[str, ParameterValue]:
         """Choose, of candidates near the good rows and anywhere, the one with the highest expected improvement."""
-        known = np.array([self._remembered(profile, self._rows[trial]) for trial in trials])
-        surrogate = Surrogate(known, np.array(self._merits[0])[trials])
+        known = [self._remembered(profile, self._rows[trial]) for trial in trials]
+        out = [self._remembered(profile, self._space.encode(each)) for each in running]
+        surrogate = Surrogate(np.array(known), np.array(self._merits[0])[trials])
         if running:
-            out = np.array([self._remembered(profile, self._space.encode(each)) for each in running])
-            surrogate.pretend(out)
-            known = np.concatenate((known, out))
+            surrogate.pretend(np.array(out))
         candidates = self._space.candidates(good, _N_ANYWHERE, rng)
-        profiles = np.array([profile(each) for each in candidates])
-        gain = surrogate.expected_improvement(profiles)
-        gain[(profiles[:, None] == known).all(axis=2).any(axis=1)] = -1.0  # how it does is known, or soon will be
+        profiles = [np.array(profile(each)) for each in candidates]
+        gain = surrogate.expected_improvement(np.array(profiles))
+        told = {each.tobytes() for each in (*known, *out)}
+        gain[[each.tobytes() in told for each in profiles]] = -1.0  # how it does is known, or soon will be
         # Last digits depend on the machine's matrix products, and shall not decide.
         return candidates[int((gain / max(gain.max(), _LEAST_GAIN)).round(_GAIN_DIGITS).argmax())]
 
-    def _remembered(self, profile: Profile, row: Array) -> Sequence[float]:
+    def _remembered(self, profile: Profile, row: Array) -> Array:
         key = row.tobytes()
         if key not in self._profiles:
-            self._profiles[key] = profile(self._space.decode(row))
+            self._profiles[key] = np.array(profile(self._space.decode(row)))
         return self._profiles[key]
 
     def looked_at(self) -> tuple[Indices, Indices]:

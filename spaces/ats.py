@@ -210,6 +210,5 @@ class AtsSpace(LayeredSpace):
                 raise
             return cheapest
 
-    def _costs(self, draw: LayerDraw, architecture: Architecture) -> float:
-        layout = cast(Ats, self._layout(draw, architecture))
-        return layout.guessed_cost(architecture, draw.settings["spread"]).gflops
+    def _gflops(self, layout: LayeredConfig, draw: LayerDraw, architecture: Architecture) -> float:
+        return cast(Ats, layout).guessed_cost(architecture, draw.settings["spread"]).gflops

@@ -243,12 +243,13 @@ class BatSpace(SpaceInside):
 
     def _matched(
         self, draw: LayerDraw, architecture: Architecture, target_gflops: float, slack: float
-    ) -> LayeredConfig:
+    ) -> LayeredConfig | None:
         """Spend, besides, what is left over by a layer that matches all its ``p`` as soon as its rate is below 1."""
         layout = super()._matched(draw, architecture, target_gflops, slack)
         p = self.p
         if (
-            not isinstance(p, IntRange)
+            layout is None
+            or not isinstance(p, IntRange)
             or layout.cost(architecture).gflops >= min(_WELL_SPENT, 1 - slack) * target_gflops
         ):
             return layout

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from spaces.architecture import Architecture, Convolution, Words
@@ -65,17 +66,32 @@ class StageCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """Multiply-adds of one image, split into the model's own and the method's overhead."""
+    """Multiply-adds of one image, split into the model's own and the method's overhead.
+
+    Attributes:
+        stem_macs: of all that comes before the blocks.
+        tokens_per_block: all tokens, prefix included, that enter each block.
+        macs_per_block: of each block.
+        tail_macs: of all that comes after the blocks.
+        stages: the pruning layers.
+    """
 
     stem_macs: int
-    blocks: tuple[BlockCost, ...]
+    tokens_per_block: tuple[int, ...]
+    macs_per_block: tuple[int, ...]
     tail_macs: int
     stages: tuple[StageCost, ...] = ()
 
     @property
+    def blocks(self) -> tuple[BlockCost, ...]:
+        """The blocks one by one."""
+        counted = zip(self.tokens_per_block, self.macs_per_block, strict=True)
+        return tuple(BlockCost(number, n_token, macs) for number, (n_token, macs) in enumerate(counted, start=1))
+
+    @property
     def model_macs(self) -> int:
         """What the model itself computes on the tokens it is left with."""
-        return self.stem_macs + sum(block.macs for block in self.blocks) + self.tail_macs
+        return self.stem_macs + sum(self.macs_per_block) + self.tail_macs
 
     @property
     def overhead_macs(self) -> int:
@@ -92,12 +108,8 @@ class Cost:
         """``macs`` in billions."""
         return self.macs / 1e9
 
-    @property
-    def tokens_per_block(self) -> tuple[int, ...]:
-        """All tokens, prefix included, that enter each block."""
-        return tuple(block.n_token for block in self.blocks)
 
-
+@lru_cache(maxsize=64)
 def dense_cost(architecture: Architecture) -> Cost:
     """Count the model as it is, with nothing pruned.
 
@@ -118,22 +130,26 @@ def cost_of(architecture: Architecture, stages: Sequence[StageCost]) -> Cost:
 
     Source: the formulas of fvcore 0.1.5 for linear, convolution, matmul, einsum and layer norm.
     """
+    rates = _rates(architecture)
     by_block = {stage.block: stage for stage in stages}
-    n_patch = architecture.n_patch
-    blocks = []
+    n_prefix, n_patch = architecture.n_prefix, architecture.n_patch
+    tokens_per_block, macs_per_block = [], []
     for number in range(1, architecture.depth + 1):
-        n_token = n_mixed = n_in_mlp = architecture.n_prefix + n_patch
-        macs = _word_macs(architecture, n_patch)
+        n_token = n_mixed = n_in_mlp = n_prefix + n_patch
+        macs = n_patch * rates.patch
         if stage := by_block.get(number):
             n_patch = stage.n_out
-            n_in_mlp = n_token if stage.where == "after" else architecture.n_prefix + n_patch
+            n_in_mlp = n_token if stage.where == "after" else n_prefix + n_patch
             n_mixed = n_in_mlp if stage.where == "in_attention" else n_token
-        macs += _block_macs(architecture, n_token, n_mixed, n_in_mlp)
-        blocks.append(BlockCost(number, n_token, macs))
+        macs += n_token * rates.token + n_mixed * rates.mixed + n_in_mlp * rates.in_mlp
+        macs += (n_token + n_mixed) * n_token * rates.pair
+        tokens_per_block.append(n_token)
+        macs_per_block.append(macs)
     return Cost(
-        stem_macs=_stem_macs(architecture),
-        blocks=tuple(blocks),
-        tail_macs=_tail_macs(architecture, architecture.n_prefix + n_patch),
+        stem_macs=rates.stem,
+        tokens_per_block=tuple(tokens_per_block),
+        macs_per_block=tuple(macs_per_block),
+        tail_macs=_tail_macs(architecture, n_prefix + n_patch),
         stages=tuple(stages),
     )
 
@@ -147,19 +163,45 @@ def upsampling_macs(architecture: Architecture) -> int:
     return UPSAMPLING_COST * architecture.n_classes * height * width
 
 
-def _block_macs(architecture: Architecture, n_token: int, n_mixed: int, n_in_mlp: int) -> int:
+@dataclass(frozen=True)
+class _Rates:
+    """Multiply-adds of an architecture's parts, which a search needs for thousands of layouts.
+
+    Attributes:
+        stem: of all that comes before the blocks.
+        patch: of a block, for each patch that enters it: its words, in a TNT.
+        token: for each token that enters it: query, key and value, and the first norm.
+        mixed: for each token that gets a mixture of values: its projection.
+        pair: for each score, and for each value that is mixed in.
+        in_mlp: for each token that enters the MLP, the second norm included.
+    """
+
+    stem: int
+    patch: int
+    token: int
+    mixed: int
+    pair: int
+    in_mlp: int
+
+
+@lru_cache(maxsize=64)
+def _rates(architecture: Architecture) -> _Rates:
     dim, attention_dim = architecture.dim, architecture.attention_dim
-    projections = (3 * n_token + n_mixed) * dim * attention_dim  # query, key, value; and output
-    products = (n_token + n_mixed) * n_token * attention_dim  # scores; and their product with the values
-    mlp = 2 * n_in_mlp * dim * architecture.mlp_dim
-    norms = LAYER_NORM_COST * (n_token + n_in_mlp) * dim
+    token = 3 * dim * attention_dim + LAYER_NORM_COST * dim
     if architecture.norms_query_key:
-        norms += 2 * LAYER_NORM_COST * n_token * attention_dim
-    return projections + products + mlp + norms
+        token += 2 * LAYER_NORM_COST * attention_dim
+    return _Rates(
+        stem=_stem_macs(architecture),
+        patch=_word_macs(architecture),
+        token=token,
+        mixed=dim * attention_dim,
+        pair=attention_dim,
+        in_mlp=2 * dim * architecture.mlp_dim + LAYER_NORM_COST * dim,
+    )
 
 
-def _word_macs(architecture: Architecture, n_patch: int) -> int:
-    """Count the inner transformer of one TNT block, and what its words add to their sentences."""
+def _word_macs(architecture: Architecture) -> int:
+    """Count the inner transformer of one TNT block for one patch, and what its words add to their sentence."""
     words = architecture.words
     if words is None:
         return 0
@@ -167,8 +209,13 @@ def _word_macs(architecture: Architecture, n_patch: int) -> int:
     products = 2 * words.n_word**2 * words.dim
     mlp = 2 * words.n_word * words.dim * words.mlp_dim
     norms = 2 * LAYER_NORM_COST * words.n_word * words.dim
-    added = _sentence_macs(words, architecture.dim, normalised=words.norms_projection)
-    return n_patch * (projections + products + mlp + norms + added)
+    return (
+        projections
+        + products
+        + mlp
+        + norms
+        + _sentence_macs(words, architecture.dim, normalised=words.norms_projection)
+    )
 
 
 def _sentence_macs(words: Words, dim: int, *, normalised: bool) -> int:

@@ -11,6 +11,7 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
@@ -21,7 +22,7 @@ from spaces.domains import Choice, FloatRange, IntRange, Parameter, ParameterVal
 from spaces.errors import InvalidInput
 from spaces.layer_draw import LayerDraw, spread_out
 from spaces.layer_values import openings, values_of
-from spaces.layered import LayeredConfig, PlacesSetting, last_place, per_layer
+from spaces.layered import LayeredConfig, PlacesSetting, last_place
 from spaces.profile import by_block, scaled, token_shares
 
 __all__ = ["DrawsLayers"]
@@ -87,18 +88,7 @@ class DrawsLayers(SearchSpace):
 
     def parameters(self, architecture: Architecture) -> tuple[Parameter, ...]:
         """List ``n_layers``, then each slot's position, rate and further settings, then the layout's."""
-        space = self.narrowed(architecture)
-        slots = range(1, space._n_slots + 1)
-        named: list[tuple[str, Any]] = [("n_layers", space.n_layers)]
-        low, high = space._places(architecture)
-        if not isinstance(space.given_places, tuple) and low < high:
-            named += [(f"{space.places_name}_{slot}", IntRange(low=low, high=high)) for slot in slots]
-        for name in (space.rate_name, *space.layer_settings):
-            named += [(f"{name}_{slot}", getattr(space, name)) for slot in slots]
-        named += [(name, getattr(space, name)) for name in space.layout_settings]
-        return tuple(
-            Parameter(name, domain) for name, domain in named if isinstance(domain, IntRange | FloatRange | Choice)
-        )
+        return _parameters(self.narrowed(architecture), architecture)
 
     def build(self, values: Mapping[str, ParameterValue], architecture: Architecture) -> LayeredConfig:
         """Turn a draw into the layout of its first ``n_layers`` slots."""
@@ -158,18 +148,19 @@ class DrawsLayers(SearchSpace):
 
     def _draw(self, values: Mapping[str, ParameterValue], architecture: Architecture) -> LayerDraw:
         low, _ = self._places(architecture)
+        slots = range(1, self._n_slots + 1)
 
         def of_slots(name: str) -> tuple[Any, ...]:
             setting = getattr(self, name)
-            return tuple(
-                value_in(per_layer(setting, slot), values.get(f"{name}_{slot + 1}")) for slot in range(self._n_slots)
-            )
+            if isinstance(setting, tuple):
+                return setting
+            return tuple([value_in(setting, values.get(f"{name}_{slot}")) for slot in slots])
 
         return LayerDraw(
             n_layers=int(value_in(self.n_layers, values.get("n_layers"))),
             positions=self.given_places
             if isinstance(self.given_places, tuple)
-            else tuple(int(values.get(f"{self.places_name}_{slot + 1}", low)) for slot in range(self._n_slots)),
+            else tuple([int(values.get(f"{self.places_name}_{slot}", low)) for slot in slots]),
             rates=of_slots(self.rate_name),
             settings={name: of_slots(name) for name in self.layer_settings}
             | {name: value_in(getattr(self, name), values.get(name)) for name in self.layout_settings},
@@ -183,7 +174,11 @@ class DrawsLayers(SearchSpace):
         return self.layout(draw, tuple(max(low + index, place - draw.moved) for index, place in enumerate(spread)))
 
     def _costs(self, draw: LayerDraw, architecture: Architecture) -> float:
-        return self._layout(draw, architecture).cost(architecture).gflops
+        return self._gflops(self._layout(draw, architecture), draw, architecture)
+
+    def _gflops(self, layout: LayeredConfig, draw: LayerDraw, architecture: Architecture) -> float:
+        """Say what the layout of a draw costs."""
+        return layout.cost(architecture).gflops
 
     def _extreme_draw(self, architecture: Architecture, *, dearest: bool) -> LayerDraw:
         """Find the cheapest or dearest draw among the corners, then over each choice in turn."""
@@ -219,10 +214,25 @@ class DrawsLayers(SearchSpace):
 
     def _slots_at(self, name: str, end: int) -> tuple[Any, ...]:
         setting = getattr(self, name)
-        return tuple(_end(per_layer(setting, slot), end) for slot in range(self._n_slots))
+        return setting if isinstance(setting, tuple) else (_end(setting, end),) * self._n_slots
 
     def _rates_at(self, end: int) -> tuple[float, ...]:
         return self._slots_at(self.rate_name, end)
+
+
+@lru_cache(maxsize=64)
+def _parameters(space: DrawsLayers, architecture: Architecture) -> tuple[Parameter, ...]:
+    slots = range(1, space._n_slots + 1)
+    named: list[tuple[str, Any]] = [("n_layers", space.n_layers)]
+    low, high = space._places(architecture)
+    if not isinstance(space.given_places, tuple) and low < high:
+        named += [(f"{space.places_name}_{slot}", IntRange(low=low, high=high)) for slot in slots]
+    for name in (space.rate_name, *space.layer_settings):
+        named += [(f"{name}_{slot}", getattr(space, name)) for slot in slots]
+    named += [(name, getattr(space, name)) for name in space.layout_settings]
+    return tuple(
+        Parameter(name, domain) for name, domain in named if isinstance(domain, IntRange | FloatRange | Choice)
+    )
 
 
 def _end(setting: Any, end: int) -> Any:

@@ -20,11 +20,11 @@ def token_shares(stages: Sequence[StageCost], architecture: Architecture) -> tup
     The logarithm tells few tokens from fewer. A block that keeps none counts as one with half a token.
     """
     left = {stage.block: stage.n_out for stage in stages}
+    n_left = n_patch = architecture.n_patch
     shares: list[float] = []
-    n_left: float = architecture.n_patch
     for block in range(1, architecture.depth + 1):
         n_left = left.get(block, n_left)
-        shares.append(max(n_left, 0.5) / architecture.n_patch)
+        shares.append((n_left or 0.5) / n_patch)
     return (*shares, *map(math.log, shares))
 
 
@@ -36,7 +36,9 @@ def scaled(domain: Domain, value: ParameterValue) -> tuple[float, ...]:
     """
     if isinstance(domain, Choice):
         return tuple(float(each == value) for each in domain.values)
-    low, number, high = (math.log(each) if domain.log else each for each in (domain.low, float(value), domain.high))
+    low, number, high = domain.low, float(value), domain.high
+    if domain.log:
+        low, number, high = math.log(low), math.log(number), math.log(high)
     return ((number - low) / (high - low),)
 
 
@@ -60,10 +62,8 @@ def by_block(
     """
     if f"{name}_1" not in domains:
         return ()
-    slots = {place: f"{name}_{slot}" for slot, place in enumerate(places, start=1)}
-    nothing = (0.0,) * len(scaled(domains[f"{name}_1"], values[f"{name}_1"]))
-    numbers: list[float] = []
-    for block in range(1, architecture.depth + 1):
-        slot = slots.get(block)
-        numbers += nothing if slot is None else scaled(domains[slot], values[slot])
+    width = len(scaled(domains[f"{name}_1"], values[f"{name}_1"]))
+    numbers = [0.0] * (width * architecture.depth)
+    for slot, place in enumerate(places, start=1):
+        numbers[width * (place - 1) : width * place] = scaled(domains[f"{name}_{slot}"], values[f"{name}_{slot}"])
     return tuple(numbers)

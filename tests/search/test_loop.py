@@ -158,6 +158,14 @@ def test_equal_candidates_are_measured_once(place, db, monkeypatch):
         "measure",
         lambda self, config, *race: measured.update([config.canonical_json()]) or measure(self, config, *race),
     )
+    # A search whose last trials equal earlier ones ends with them, and waits for nobody.
+    wait, waited_for = LocalExecutor.next_outcome, []
+
+    def next_outcome(executor, timeout_s):
+        waited_for.append(wait(executor, timeout_s))
+        return waited_for[-1]
+
+    monkeypatch.setattr(LocalExecutor, "next_outcome", next_outcome)
     # Whatever is drawn, only the number of layers, one or two, makes a difference.
     few = {"keep_rate": 0.9, "iterations": 1, "s": 0, "n_layers": {"kind": "int", "low": 1, "high": 2}}
     few |= {"after": {"kind": "int", "low": 1, "high": 2}}
@@ -167,6 +175,8 @@ def test_equal_candidates_are_measured_once(place, db, monkeypatch):
     assert progress.n_complete + progress.n_stopped == 20
     assert progress.n_duplicates == sum(trial.duplicate_of is not None for trial in trials) >= 15
     assert sum(measured.values()) == len({trial.digest for trial in trials}) == 20 - progress.n_duplicates
+    assert trials[-1].duplicate_of is not None
+    assert None not in waited_for
     for trial in trials:
         if trial.duplicate_of is not None:
             assert trial.measurement == trials[trial.duplicate_of].measurement
