@@ -10,9 +10,10 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from objectives.metrics import Measurement
 from search.executors import Executor, Outcome
@@ -67,6 +68,7 @@ class SearchLoop:
         self._lost_to: dict[int, int] = {}  # a stopped trial -> its rival
         self._waiting: list[tuple[int, PruningConfig]] = []  # a heap: the lowest number goes first
         self._failures_in_a_row = 0
+        self._kept_attrs: Mapping[str, Any] | None = None  # what the store has of the sampler's
         self.progress = Progress(study.n_trials)
 
     def run(self) -> Progress:
@@ -138,7 +140,9 @@ class SearchLoop:
             duplicate_of=earlier,
         )
         with self._timed("recording"):
-            self._store.add_trial(self._study.id, trial, self._sampler.study_attrs)
+            attrs = self._sampler.study_attrs
+            self._store.add_trial(self._study.id, trial, None if attrs == self._kept_attrs else attrs)
+            self._kept_attrs = attrs
         self._sampler.settle(asked.number, self._problem.values_of(config, asked.params))
         self._take_in(trial)
         if earlier is None:

@@ -116,13 +116,13 @@ class DrawsLayers(SearchSpace):
         """Describe a layout by the tokens that each block leaves, and what its layers have under their blocks."""
         layout, parameters = self._layered(config), self.parameters(architecture)
         domains = {each.name: each.domain for each in parameters}
-        settled = {**drawn, **values_of(layout, parameters, self.layer_settings)}
         numbers = list(token_shares(layout.stages(architecture), architecture))
         for name in self.layer_settings:
-            numbers += by_block(name, layout.places, domains, settled, architecture)
+            if f"{name}_1" in domains:  # otherwise it is the same for all layouts
+                numbers += by_block(domains[f"{name}_1"], layout.places, getattr(layout, name), architecture)
         for name in self.layout_settings:
             if name in domains:
-                numbers += scaled(domains[name], settled[name])
+                numbers += scaled(domains[name], drawn[name])
         return tuple(numbers)
 
     def openings(self, architecture: Architecture) -> tuple[dict[str, ParameterValue], ...]:

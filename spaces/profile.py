@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from spaces.architecture import Architecture
 from spaces.cost import StageCost
@@ -43,27 +43,21 @@ def scaled(domain: Domain, value: ParameterValue) -> tuple[float, ...]:
 
 
 def by_block(
-    name: str,
-    places: Sequence[int],
-    domains: Mapping[str, Domain],
-    values: Mapping[str, ParameterValue],
-    architecture: Architecture,
+    domain: Domain, places: Sequence[int], values: Sequence[ParameterValue], architecture: Architecture
 ) -> tuple[float, ...]:
     """Write a setting of pruning layers under the blocks where these lie, and zeros under the others.
 
     Slots say less than blocks: the same layer is the first of one layout and the second of another.
 
     Args:
-        name: of the setting; its values are those of the parameters ``name_1``, ``name_2`` and so on.
+        domain: what the setting may be.
         places: the block of each pruning layer, from 1.
-        domains: of the parameters; a setting that is not among them is the same for all layouts, and left out.
-        values: of the parameters.
+        values: of each pruning layer.
         architecture: of the model.
     """
-    if f"{name}_1" not in domains:
-        return ()
-    width = len(scaled(domains[f"{name}_1"], values[f"{name}_1"]))
+    of_layers = [scaled(domain, value) for value in values]
+    width = len(of_layers[0])
     numbers = [0.0] * (width * architecture.depth)
-    for slot, place in enumerate(places, start=1):
-        numbers[width * (place - 1) : width * place] = scaled(domains[f"{name}_{slot}"], values[f"{name}_{slot}"])
+    for place, of_layer in zip(places, of_layers, strict=True):
+        numbers[width * (place - 1) : width * place] = of_layer
     return tuple(numbers)

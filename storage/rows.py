@@ -35,26 +35,23 @@ def insert_measurement(
 ) -> None:
     """Write a measurement of a trial, or of the dense model where ``number`` is ``None``, with all its values."""
     trial_id = None if number is None else _trial_id(connection, study_id, number)
-    measurement_id = connection.execute(
-        insert(measurements)
-        .values(
-            study_id=study_id,
-            trial_id=trial_id,
-            kind=kind,
-            image_list_hash=measurement.image_list_hash,
-            n_images=measurement.n_images,
-            precision=measurement.precision,
-            gflops=measurement.gflops,
-            macs=measurement.macs,
-            tokens_per_block=list(measurement.tokens_per_block),
-            n_kept=measurement.n_kept,
-            batch_size=measurement.batch_size,
-            part=None if measurement.part is None else measurement.part.to_bytes(),
-            seconds=measurement.seconds,
-            created_at=now(),
-        )
-        .returning(measurements.c.id)
-    ).scalar_one()
+    row = {
+        "study_id": study_id,
+        "trial_id": trial_id,
+        "kind": kind,
+        "image_list_hash": measurement.image_list_hash,
+        "n_images": measurement.n_images,
+        "precision": measurement.precision,
+        "gflops": measurement.gflops,
+        "macs": measurement.macs,
+        "tokens_per_block": list(measurement.tokens_per_block),
+        "n_kept": measurement.n_kept,
+        "batch_size": measurement.batch_size,
+        "part": None if measurement.part is None else measurement.part.to_bytes(),
+        "seconds": measurement.seconds,
+        "created_at": now(),
+    }
+    measurement_id = connection.execute(insert(measurements).returning(measurements.c.id), row).scalar_one()
     values = [
         {
             "measurement_id": measurement_id,

@@ -135,11 +135,8 @@ class Store:
         with self._driving(study_id) as connection:
             if may_be_done() and transitions.state_of(connection, study_id, trial.number) is not None:
                 return
-            connection.execute(
-                insert(trials).values(
-                    study_id=study_id, state=TrialState.WAITING, attempts=0, created_at=now(), **vars(trial)
-                )
-            )
+            row = {"study_id": study_id, "state": TrialState.WAITING, "attempts": 0, "created_at": now()}
+            connection.execute(insert(trials), row | vars(trial))
             if study_attrs is not None:
                 connection.execute(
                     update(studies).where(studies.c.id == study_id).values(sampler_attrs=dict(study_attrs))

@@ -205,14 +205,14 @@ def _measured(found: RememberedStudy, trial: TrialRecord) -> Any:
     rows = [
         [
             name,
-            *((quantity if metric in _COSTS else with_interval)(measurement.values.get(metric)) for metric in metrics),
             f"{n_images_text(measurement)} in {measurement.precision}",
+            *((quantity if metric in _COSTS else with_interval)(measurement.values.get(metric)) for metric in metrics),
         ]
         for name, measurement in measured
     ]
     caption = "95 % intervals; unseen images were kept from the search, so only they tell no luck"
     names = [_METRIC_NAMES.get(metric, metric) for metric in metrics]
-    return table(["", *names, "images"], rows, caption=caption, numbers=len(metrics) + 1)
+    return table(["", "images", *names], rows, caption=caption, numbers=len(metrics))
 
 
 def _comparison(number: int) -> list[Any]:

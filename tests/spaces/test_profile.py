@@ -28,18 +28,24 @@ def test_whole_numbers_and_logarithmic_ones_run_from_0_to_1():
 
 
 def test_a_setting_stands_under_the_block_of_its_layer_and_not_of_its_slot():
-    domains = {"s_1": IntRange(low=0, high=20), "s_2": IntRange(low=0, high=20)}
-    of_two = by_block("s", (3, 9), domains, {"s_1": 5, "s_2": 10}, DEIT_SMALL)
-    of_one = by_block("s", (9,), domains, {"s_1": 10, "s_2": 0}, DEIT_SMALL)
+    domain = IntRange(low=0, high=20)
+    of_two = by_block(domain, (3, 9), (5, 10), DEIT_SMALL)
+    of_one = by_block(domain, (9,), (10,), DEIT_SMALL)
     assert of_two == (0, 0, 0.25, *[0] * 5, 0.5, 0, 0, 0)
     assert of_one == (*[0] * 8, 0.5, 0, 0, 0)
 
 
-def test_a_choice_of_layers_takes_a_number_for_each_value_and_a_fixed_setting_none():
-    domains = {"feature_1": Choice(values=("key", "query"))}
-    of_blocks = by_block("feature", (2,), domains, {"feature_1": "query"}, DEIT_SMALL)
+def test_a_choice_of_layers_takes_a_number_for_each_value():
+    of_blocks = by_block(Choice(values=("key", "query")), (2,), ("query",), DEIT_SMALL)
     assert of_blocks == (0, 0, 0, 1, *[0] * 20)
-    assert by_block("p", (2,), domains, {}, DEIT_SMALL) == ()
+
+
+def test_a_setting_that_is_fixed_is_left_out():
+    fixed = parse_space({"method": "zero_tprune", "s": 10})
+    free = parse_space({"method": "zero_tprune"})
+    drawn = draw(free, seed=1)
+    lengths = [len(space.profile(space.build(drawn, DEIT_SMALL), drawn, DEIT_SMALL)) for space in (fixed, free)]
+    assert lengths == [24 + 12, 24 + 12 + 12]
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=map("-".join, SPACES))
