@@ -14,7 +14,7 @@ _N_GUESSES = 24
 _N_PLAIN_GUESSES = 4  # after which every other one halves what is left, for where a cost jumps
 _LEAST_STEP = 0.02  # of what is left, or of a power that is too low
 _LARGEST_STEP = 15  # of such a power
-_LEAST_LEFT = 0.001  # of a budget, for logarithms
+_LEAST_LEFT, _MOST_SPARED = 0.001, 0.95  # of a budget, for logarithms
 
 
 def to_the_power(rate: float, power: float, *, low: float, high: float) -> float:
@@ -73,7 +73,7 @@ def power_that_nearly_fits(
     Args:
         cost: of the layout at a power; a higher power never costs more.
         target: the most that it may cost.
-        slack: the share of the target that it may leave over.
+        slack: the share of the target that it may leave over, at most a twentieth.
         dense: what it costs where nothing is pruned, or a little more.
         spared: what it costs before anything is pruned, or a little less.
 
@@ -82,7 +82,7 @@ def power_that_nearly_fits(
         ``None`` where no power costs as little as the target.
     """
     aim = (1 - slack / 2) * target
-    spared = min(spared, 0.95 * target)
+    spared = min(spared, _MOST_SPARED * target)
 
     def over(costs: float) -> float:
         return math.log(max(costs - spared, _LEAST_LEFT * target) / (aim - spared))
@@ -97,7 +97,7 @@ def power_that_nearly_fits(
         step = (enough - too_dear) * now / (so_much - now) if so_much > now else math.inf
         too_dear, so_much = enough, now
         enough *= 1 + min(max(step / enough, least_step), _LARGEST_STEP)
-        least_step *= 4
+        least_step *= 4  # costs that flatten out let the line end too early again and again
         found = cost(enough)
     for n_guesses in range(_N_GUESSES):
         if found >= (1 - slack) * target:

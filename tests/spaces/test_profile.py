@@ -9,6 +9,7 @@ from spaces.budget import Budget
 from spaces.domains import Choice, FloatRange, IntRange
 from spaces.problem import Problem
 from spaces.profile import by_block, scaled, token_shares
+from spaces.zero_tprune import ZeroTPruneSpace
 from tests.spaces.test_layered_space import SPACES, draw
 from tests.tiny import DEIT_SMALL
 
@@ -41,8 +42,7 @@ def test_a_choice_of_layers_takes_a_number_for_each_value():
 
 
 def test_a_setting_that_is_fixed_is_left_out():
-    fixed = parse_space({"method": "zero_tprune", "s": 10})
-    free = parse_space({"method": "zero_tprune"})
+    fixed, free = ZeroTPruneSpace(s=10), ZeroTPruneSpace()
     drawn = draw(free, seed=1)
     lengths = [len(space.profile(space.build(drawn, DEIT_SMALL), drawn, DEIT_SMALL)) for space in (fixed, free)]
     assert lengths == [24 + 12, 24 + 12 + 12]
