@@ -116,7 +116,9 @@ class Surrogate:
             likeness = _matern(distances, reach)
             for noise in _NOISES:
                 # LAPACK itself: on matrices as small as these, what scipy.linalg does around it takes as long.
-                root, _ = dpotrf(likeness + noise * identity, lower=True)
+                root, failed = dpotrf(likeness + noise * identity, lower=True)
+                if failed:
+                    raise np.linalg.LinAlgError(f"of {n_measured} layouts, those to {failed} are too much alike")
                 explained, _ = dtrtrs(root, metrics, lower=True)
                 variance = max(float(explained @ explained) / n_measured, _LEAST_SPREAD)
                 likelihood = -n_measured / 2 * math.log(variance) - float(np.log(root.diagonal()).sum())

@@ -209,13 +209,8 @@ def _word_macs(architecture: Architecture) -> int:
     products = 2 * words.n_word**2 * words.dim
     mlp = 2 * words.n_word * words.dim * words.mlp_dim
     norms = 2 * LAYER_NORM_COST * words.n_word * words.dim
-    return (
-        projections
-        + products
-        + mlp
-        + norms
-        + _sentence_macs(words, architecture.dim, normalised=words.norms_projection)
-    )
+    added = _sentence_macs(words, architecture.dim, normalised=words.norms_projection)
+    return projections + products + mlp + norms + added
 
 
 def _sentence_macs(words: Words, dim: int, *, normalised: bool) -> int:

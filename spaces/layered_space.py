@@ -77,7 +77,8 @@ class LayeredSpace(DrawsLayers):
         self, draw: LayerDraw, architecture: Architecture, target_gflops: float, slack: float
     ) -> LayeredConfig | None:
         """Give the layout at the power that fits; ``None`` where even the lowest rates cost too much."""
-        like = self._layouts_like(draw, architecture)
+        drawn = self._layout(draw, architecture)
+        like = self._copies(drawn, draw)
         looked_at: dict[float, LayerDraw] = {}  # by power
 
         def cost(other: LayerDraw) -> float:
@@ -89,7 +90,7 @@ class LayeredSpace(DrawsLayers):
 
         if slack:
             dense = dense_cost(architecture).gflops
-            spared = dense * (like(draw).places[0] - 1) / architecture.depth
+            spared = dense * (drawn.places[0] - 1) / architecture.depth
             power = power_that_nearly_fits(cost_at, target_gflops, slack, dense=dense, spared=spared)
             return None if power is None else like(looked_at[power])
         if cost(self._hardest(draw)) > target_gflops:
@@ -113,12 +114,12 @@ class LayeredSpace(DrawsLayers):
         rates = zip(draw.rates, self._rates_at(0), strict=True)
         return replace(draw, rates=tuple(max(int(rate * _DIGITS) / _DIGITS, low) for rate, low in rates))
 
-    def _layouts_like(self, draw: LayerDraw, architecture: Architecture) -> Callable[[LayerDraw], LayeredConfig]:
+    def _copies(self, drawn: LayeredConfig, draw: LayerDraw) -> Callable[[LayerDraw], LayeredConfig]:
         """Give a quick way to the layouts of draws that differ from this one in what ``_at_power`` changes.
 
-        They are copies of this draw's layout, and not checked again: that takes longer than counting what they cost.
+        They are copies of its own layout, and not checked again: that takes longer than counting what they cost.
         """
-        drawn, n = self._layout(draw, architecture), draw.n_layers
+        n = draw.n_layers
 
         def like(other: LayerDraw) -> LayeredConfig:
             changed: dict[str, Any] = {self.rate_name: other.rates[:n]}
