@@ -21,7 +21,7 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
-from search.tpe import Profile, tpe_over
+from search.tpe import Profiles, tpe_over
 from spaces import Problem, PrunefrontError
 from spaces.domains import Choice, IntRange, Parameter
 
@@ -89,7 +89,7 @@ class Sampler:
         learns_from_rejected: bool = False,
         learns_from_infeasible: bool = False,
         openings: Sequence[Mapping[str, Any]] = (),
-        profile: Profile | None = None,
+        profiles: Profiles | None = None,
     ) -> None:
         """Make a sampler.
 
@@ -101,7 +101,7 @@ class Sampler:
             learns_from_rejected: whether draws that miss the budget are told to it, by how much they miss it.
             learns_from_infeasible: whether it is told likewise of trials that were measured to be over the budget.
             openings: parts of the first draws of TPE; chance decides the rest.
-            profile: describes what a draw becomes, from which TPE predicts how it will do; see ``search.surrogate``.
+            profiles: describes what draws become, from which TPE predicts how it will do; see ``search.surrogate``.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._kind, self._seed, self._is_front = kind, seed, is_front
@@ -110,7 +110,7 @@ class Sampler:
         self._openings = openings if kind == "tpe" else ()
         self._ours: list[int] = []  # by trial number: Optuna's number for it
         self._distributions = {parameter.name: distribution(parameter) for parameter in parameters}
-        self._known = _Known(parameters, is_front=is_front, profile=profile)
+        self._known = _Known(parameters, is_front=is_front, profiles=profiles)
         maximize, minimize = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
         directions = [maximize, minimize] if is_front else [maximize]
         self._study = optuna.create_study(directions=directions, sampler=self._seeded(0))
@@ -126,7 +126,7 @@ class Sampler:
             learns_from_rejected=problem.budget_by == "constraint",
             learns_from_infeasible=learns_from_infeasible,
             openings=problem.openings(),
-            profile=problem.profile,
+            profiles=problem.profiles,
         )
 
     @property
@@ -282,8 +282,8 @@ class Sampler:
 class _Known:
     """The trials of a study as TPE knows them; outlives the sampler of one draw, so that each is read once."""
 
-    def __init__(self, parameters: Sequence[Parameter], *, is_front: bool, profile: Profile | None) -> None:
-        self.tpe = tpe_over(parameters, is_front=is_front, profile=profile)
+    def __init__(self, parameters: Sequence[Parameter], *, is_front: bool, profiles: Profiles | None) -> None:
+        self.tpe = tpe_over(parameters, is_front=is_front, profiles=profiles)
         self.settled: dict[int, Mapping[str, Any]] = {}  # by Optuna's number: the draw as repair left it
         self._n_read = 0
 

@@ -14,19 +14,19 @@ from search.surrogate import Surrogate, in_one_thread
 from spaces.domains import Choice, Parameter, ParameterValue
 from spaces.method_choice import METHOD
 
-__all__ = ["MethodsTpe", "Profile", "Tpe", "best", "thinned", "tpe_over"]
+__all__ = ["MethodsTpe", "Profiles", "Tpe", "best", "thinned", "tpe_over"]
 
 _GOOD_SHARE = 0.1
 _MOST_GOOD, _MOST_GOOD_OF_FRONT = 25, 100
 # With 100, 200 or all others, thinned evenly or the latest, searches of 1,000 trials ended alike; time grows with them.
 _MOST_OTHERS = 200
 _N_ANYWHERE = 8  # of the candidates
-_LEAST_GAIN, _GAIN_DIGITS = 1e-12, 7
+_LEAST_GAIN, _GAIN_DIGITS, _PROFILE_DIGITS = 1e-12, 7, 9
 _N_OWN_FIRST = 5  # trials of a method, before they say anything of the next
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-Profile = Callable[[Mapping[str, Any]], Sequence[float]]
+Profiles = Callable[[Sequence[Mapping[str, Any]]], Array]  # (n, n_number) of n draws
 
 
 class Tpe:
@@ -35,17 +35,17 @@ class Tpe:
     It looks at a bounded number of them: a proposal takes as long after 10,000 trials as after 1,000.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], *, is_front: bool, profile: Profile | None = None) -> None:
+    def __init__(self, parameters: Sequence[Parameter], *, is_front: bool, profiles: Profiles | None = None) -> None:
         """Start without trials.
 
         Args:
             parameters: what to propose.
             is_front: whether trials have two merits instead of one.
-            profile: describes what a draw becomes, see ``SearchSpace.profile``; without it draws are compared as such.
+            profiles: describes what draws become, see ``SearchSpace.profiles``; without it draws are compared as such.
         """
         # Of two merits, the expected improvement would have to be one of an area.
-        self._profile = None if is_front else profile
-        self._profiles: dict[bytes, Array] = {}  # by row
+        self._profiles = None if is_front else profiles
+        self._described: dict[bytes, Array] = {}  # by row
         # For one budget the parameters of a layout are modelled together; for a front, each alone did better.
         self._space = ParzenSpace(parameters, is_joint=not is_front)
         self._most_good = _MOST_GOOD_OF_FRONT if is_front else _MOST_GOOD
@@ -78,42 +78,41 @@ class Tpe:
             running: of trials whose results are still out. They count as not good, so that the next is another.
             rng: what decides the draw.
         """
-        running = list(running)
         good, others = self.looked_at()
         rows = np.array([self._rows[trial] for trial in good])
-        if self._profile is None or any(self._missed_by):
-            beside = [*(self._rows[trial] for trial in others), *map(self._space.encode, running)]
+        out = [self._space.encode(each) for each in running]
+        if self._profiles is None or any(self._missed_by):
+            beside = [*(self._rows[trial] for trial in others), *out]
             return self._space.draw(rows, np.array(beside), rng)
         with in_one_thread():
-            return self._most_promising(self._profile, np.concatenate((good, others)), rows, running, rng)
+            return self._most_promising(self._profiles, np.concatenate((good, others)), rows, out, rng)
 
     def _most_promising(
-        self,
-        profile: Profile,
-        trials: Indices,
-        good: Array,
-        running: Sequence[Mapping[str, Any]],
-        rng: np.random.RandomState,
+        self, profiles: Profiles, trials: Indices, good: Array, out: Sequence[Array], rng: np.random.RandomState
     ) -> dict[str, ParameterValue]:
         """Choose, of candidates near the good rows and anywhere, the one with the highest expected improvement."""
-        known = [self._remembered(profile, self._rows[trial]) for trial in trials]
-        out = [self._remembered(profile, self._space.encode(each)) for each in running]
-        surrogate = Surrogate(np.array(known), np.array(self._merits[0])[trials])
-        if running:
-            surrogate.pretend(np.array(out))
         candidates = self._space.candidates(good, _N_ANYWHERE, rng)
-        profiles = [np.array(profile(each)) for each in candidates]
-        gain = surrogate.expected_improvement(np.array(profiles))
-        told = {each.tobytes() for each in (*known, *out)}
-        gain[[each.tobytes() in told for each in profiles]] = -1.0  # how it does is known, or soon will be
+        rows = [*(self._rows[trial] for trial in trials), *out]
+        known, new = self._describe(profiles, rows, candidates)
+        surrogate = Surrogate(known[: len(trials)], np.array(self._merits[0])[trials])
+        if out:
+            surrogate.pretend(known[len(trials) :])
+        gain = surrogate.expected_improvement(new)
+        told = {each.tobytes() for each in known}
+        gain[[each.tobytes() in told for each in new]] = -1.0  # how it does is known, or soon will be
         # Last digits depend on the machine's matrix products, and shall not decide.
         return candidates[int((gain / max(gain.max(), _LEAST_GAIN)).round(_GAIN_DIGITS).argmax())]
 
-    def _remembered(self, profile: Profile, row: Array) -> Array:
-        key = row.tobytes()
-        if key not in self._profiles:
-            self._profiles[key] = np.array(profile(self._space.decode(row)))
-        return self._profiles[key]
+    def _describe(
+        self, profiles: Profiles, rows: Sequence[Array], candidates: Sequence[Mapping[str, Any]]
+    ) -> tuple[Array, Array]:
+        """Give the profiles of rows, which are remembered, and of candidates: all that are new at once."""
+        keys = [row.tobytes() for row in rows]
+        new = {key: self._space.decode(row) for key, row in zip(keys, rows, strict=True) if key not in self._described}
+        # Rounded, for the last digits may depend on how many are described together.
+        described = profiles([*new.values(), *candidates]).round(_PROFILE_DIGITS)
+        self._described.update(zip(new, described, strict=False))
+        return np.array([self._described[key] for key in keys]), described[len(new) :]
 
     def looked_at(self) -> tuple[Indices, Indices]:
         """Choose the good trials and the others, by their position among those observed."""
@@ -134,17 +133,17 @@ class MethodsTpe:
     What other methods' trials drew for a method's parameters had no effect, so they say nothing of them.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], *, is_front: bool, profile: Profile | None = None) -> None:
+    def __init__(self, parameters: Sequence[Parameter], *, is_front: bool, profiles: Profiles | None = None) -> None:
         """Start without trials.
 
         Args:
             parameters: what to propose: the method, parameters of single methods, and parameters of all.
             is_front: whether trials have two merits instead of one.
-            profile: see ``Tpe``.
+            profiles: see ``Tpe``.
         """
 
-        def of_method(name: ParameterValue) -> Profile | None:
-            return profile and (lambda values: profile({METHOD: name, **values}))
+        def of_method(name: ParameterValue) -> Profiles | None:
+            return profiles and (lambda draws: profiles([{METHOD: name, **values} for values in draws]))
 
         (choice,) = (each for each in parameters if each.name == METHOD)
         names = choice.domain.values if isinstance(choice.domain, Choice) else ()
@@ -153,7 +152,7 @@ class MethodsTpe:
         own = {
             name: [each for each in parameters if each.method in (None, name) and each is not choice] for name in names
         }
-        self._own = {name: Tpe(of_one, is_front=is_front, profile=of_method(name)) for name, of_one in own.items()}
+        self._own = {name: Tpe(of_one, is_front=is_front, profiles=of_method(name)) for name, of_one in own.items()}
 
     @property
     def n_observed(self) -> int:
@@ -195,10 +194,10 @@ class MethodsTpe:
         return (of_kernels + 1 / n_method) / n_kernel
 
 
-def tpe_over(parameters: Sequence[Parameter], *, is_front: bool, profile: Profile | None = None) -> Tpe | MethodsTpe:
+def tpe_over(parameters: Sequence[Parameter], *, is_front: bool, profiles: Profiles | None = None) -> Tpe | MethodsTpe:
     """Make the TPE that suits the parameters: of one method, or of several."""
     is_choice = any(parameter.name == METHOD for parameter in parameters)
-    return (MethodsTpe if is_choice else Tpe)(parameters, is_front=is_front, profile=profile)
+    return (MethodsTpe if is_choice else Tpe)(parameters, is_front=is_front, profiles=profiles)
 
 
 def best(merits: Array, n_best: int) -> Indices:

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from spaces.architecture import Architecture
@@ -18,12 +20,14 @@ from spaces.domains import Choice, FloatRange, IntRange, ParameterValue, bounds
 from spaces.errors import BudgetUnsatisfiable, InvalidInput
 from spaces.layer_draw import LayerDraw
 from spaces.layered import FloatSetting, LayeredConfig, OneFloatSetting, Places, PlacesSetting, per_layer
+from spaces.layered_guesses import Slots
 from spaces.layered_space import LayeredSpace
 
 __all__ = ["Ats", "AtsSpace", "guessed_kept"]
 
 _LEAST_K = 8  # as in the authors' code
 
+Array = npt.NDArray[np.float64]
 Count = Annotated[int, Field(ge=_LEAST_K)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 Score = Literal["cls_vnorm", "cls"]
@@ -192,8 +196,8 @@ class AtsSpace(LayeredSpace):
         k_ratio = draw.rates[: draw.n_layers]
         return Ats.parse({"in_attention": places, "k_ratio": k_ratio, "score": draw.settings["score"]})
 
-    def _fit(
-        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float, slack: float
+    def fit(
+        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float
     ) -> LayeredConfig:
         """Bring a draw onto the budget, as far as its guess goes.
 
@@ -203,12 +207,20 @@ class AtsSpace(LayeredSpace):
             BudgetUnsatisfiable: certainly nothing in the space costs as little.
         """
         try:
-            return super()._fit(values, architecture, target_gflops, slack)
+            return super().fit(values, architecture, target_gflops)
         except BudgetUnsatisfiable:
             cheapest, _ = self.extremes(architecture)
             if cheapest.least_cost(architecture).gflops > target_gflops:
                 raise
             return cheapest
+
+    def kept(self, n_in: Array, slots: Slots, slot: int, architecture: Architecture) -> Array:
+        """Guess how many patches the layers in one slot of all draws keep, see ``guessed_kept``."""
+        n_token = architecture.n_prefix + architecture.n_patch
+        n_levels = np.clip(slots.rates[:, slot] * n_token, _LEAST_K, n_token) - 1
+        reach = slots.settings["spread"][:, 0] * n_levels
+        kept: Array = np.clip(reach * -np.expm1(-n_in / reach), 1.0, n_levels)
+        return kept
 
     def _gflops(self, layout: LayeredConfig, draw: LayerDraw, architecture: Architecture) -> float:
         return cast(Ats, layout).guessed_cost(architecture, draw.settings["spread"]).gflops

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spaces.architecture import Architecture
@@ -17,6 +19,8 @@ from spaces.errors import InvalidInput, UnsupportedModel, describe_problems
 from spaces.profile import scaled, token_shares
 
 __all__ = ["PruningConfig", "SearchSpace"]
+
+Array = npt.NDArray[np.float64]
 
 
 class PruningConfig(BaseModel, ABC):
@@ -173,12 +177,6 @@ class SearchSpace(BaseModel, ABC):
             BudgetUnsatisfiable: nothing in the space costs as little.
         """
 
-    def nearly_fit(
-        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float
-    ) -> PruningConfig:
-        """Build a layout much like that of ``fit``, where that is quicker: enough to guess how it would do."""
-        return self.fit(values, architecture, target_gflops)
-
     @abstractmethod
     def extremes(self, architecture: Architecture) -> tuple[PruningConfig, PruningConfig]:
         """Give the cheapest and the dearest layout of the space."""
@@ -195,27 +193,45 @@ class SearchSpace(BaseModel, ABC):
         """
         return dict(drawn)
 
-    def profile(
-        self, config: PruningConfig, drawn: Mapping[str, ParameterValue], architecture: Architecture
-    ) -> tuple[float, ...]:
-        """Describe a layout by numbers that are near those of layouts which do much the same, see ``spaces.profile``.
+    def profiles(
+        self,
+        draws: Sequence[Mapping[str, ParameterValue]],
+        architecture: Architecture,
+        targets: Sequence[float] | None = None,
+    ) -> Array:
+        """Describe what draws become by numbers that are near those of what does much the same, see ``spaces.profile``.
 
         Args:
-            config: a layout of this space.
-            drawn: the draw that became it.
+            draws: of all ``parameters``.
             architecture: of the model.
+            targets: what each is to cost, in GFLOPs; ``None`` for what they cost as they are drawn.
 
         Returns:
-            As many numbers for every layout of the space.
+            (n_draw, n_number), a guess where that is quicker.
+
+        Raises:
+            BudgetUnsatisfiable: nothing in the space costs as little as a target.
         """
-        settings = (
-            number for each in self.parameters(architecture) for number in scaled(each.domain, drawn[each.name])
-        )
-        return (*token_shares(config.stages(architecture), architecture), *settings)
+        if targets is None:
+            layouts = [self.build(each, architecture) for each in draws]
+        else:
+            layouts = [self.fit(each, architecture, target) for each, target in zip(draws, targets, strict=True)]
+        left = np.array([_left(layout.stages(architecture), architecture) for layout in layouts])
+        settings = [scaled(each.domain, [draw[each.name] for draw in draws]) for each in self.parameters(architecture)]
+        return np.concatenate((token_shares(left, architecture.n_patch), *settings), axis=1)
 
     def openings(self, architecture: Architecture) -> tuple[dict[str, ParameterValue], ...]:
         """Give what a search that learns begins with: parts of draws that differ much; chance decides the rest."""
         return ()
+
+
+def _left(stages: Sequence[StageCost], architecture: Architecture) -> list[int]:
+    """Give the patch tokens behind each block."""
+    n_out = {stage.block: stage.n_out for stage in stages}
+    left = [architecture.n_patch]
+    for block in range(1, architecture.depth + 1):
+        left.append(n_out.get(block, left[-1]))
+    return left[1:]
 
 
 def _canonical(value: Any) -> str:

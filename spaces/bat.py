@@ -7,10 +7,12 @@ leaves open is decided in docs/methods/bat.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from spaces.architecture import Architecture
@@ -18,7 +20,8 @@ from spaces.cost import StageCost
 from spaces.domains import Choice, FloatRange, IntRange
 from spaces.layer_draw import LayerDraw
 from spaces.layered import FloatSetting, IntSetting, LayeredConfig, PrunesInside, per_layer
-from spaces.layered_space import SpaceInside
+from spaces.layered_guesses import Slots
+from spaces.layered_space import SpaceInside, share_above
 from spaces.repair import smallest_power_that_fits
 
 __all__ = ["Bat", "BatSpace", "BatStage"]
@@ -26,6 +29,7 @@ __all__ = ["Bat", "BatSpace", "BatStage"]
 _DEFAULT_COUNT = 10  # clusters, and matched tokens, of a layer that says nothing about them
 _WELL_SPENT = 0.995  # a repair that leaves more of the budget looks once more
 
+Array = npt.NDArray[np.float64]
 Count = Annotated[int, Field(ge=0)]
 ClusterRatio = Annotated[float, Field(ge=0, le=1)]
 MatchRatio = Annotated[float, Field(ge=0, le=0.5)]
@@ -200,6 +204,7 @@ class BatSpace(SpaceInside):
 
     layer_settings: ClassVar[tuple[str, ...]] = ("c_num", "p")
     count_settings: ClassVar[tuple[str, ...]] = ("p",)
+    rest_settings: ClassVar[tuple[str, ...]] = ("c_num",)
     layout_settings: ClassVar[tuple[str, ...]] = ("knn", "density", "match", "merge_weight", "merge_norm")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
@@ -227,43 +232,31 @@ class BatSpace(SpaceInside):
         values = {**draw.settings, **of_layers, "inside": places, "keep_rate": draw.rates[:n]}
         return Bat.parse(values | {"min_tokens": self.min_tokens})
 
-    def _hardest(self, draw: LayerDraw) -> LayerDraw:
-        # At low rates most of what leaves a layer are clusters: left as drawn, they would push layers to the input.
-        return self._with_clusters(super()._hardest(draw), 0.0)
+    def kept(self, n_in: Array, slots: Slots, slot: int, architecture: Architecture) -> Array:
+        """Guess how many tokens the layers in one slot of all draws leave, clusters included."""
+        attentive = slots.rates[:, slot] * n_in
+        of_layers = {name: slots.settings[name][:, slot] for name in self.layer_settings if name in slots.settings}
+        asked = of_layers.get("c_num", _DEFAULT_COUNT)
+        clusters = np.minimum(asked, n_in - attentive)
+        matched = np.clip(np.minimum(attentive, n_in - asked) / 2, 0.0, of_layers.get("p", _DEFAULT_COUNT))
+        return np.maximum(attentive + clusters - matched, 1.0)
 
-    def _at_power(self, draw: LayerDraw, power: float) -> LayerDraw:
-        powered = super()._at_power(draw, power)
-        return self._with_clusters(powered, 1 / power) if power > 1 else powered
-
-    def _with_clusters(self, draw: LayerDraw, share: float) -> LayerDraw:
-        if not isinstance(self.c_num, IntRange):
-            return draw
-        c_num = _share_above(self.c_num, draw.settings["c_num"], share)
-        return replace(draw, settings={**draw.settings, "c_num": c_num})
-
-    def _matched(
-        self, draw: LayerDraw, architecture: Architecture, target_gflops: float, slack: float
-    ) -> LayeredConfig | None:
+    def _matched(self, draw: LayerDraw, architecture: Architecture, target_gflops: float) -> LayeredConfig | None:
         """Spend, besides, what is left over by a layer that matches all its ``p`` as soon as its rate is below 1."""
-        layout = super()._matched(draw, architecture, target_gflops, slack)
+        layout = super()._matched(draw, architecture, target_gflops)
         p = self.p
         if (
             layout is None
             or not isinstance(p, IntRange)
-            or layout.cost(architecture).gflops >= min(_WELL_SPENT, 1 - slack) * target_gflops
+            or layout.cost(architecture).gflops >= _WELL_SPENT * target_gflops
         ):
             return layout
 
         def with_matched(share: float) -> LayeredConfig:
-            return layout.model_copy(update={"p": _share_above(p, layout.model_dump()["p"], share)})
+            return layout.model_copy(update={"p": share_above(p, layout.model_dump()["p"], share)})
 
         def fits(share: float) -> bool:
             return with_matched(share).cost(architecture).gflops <= target_gflops
 
         share = smallest_power_that_fits(fits)
         return layout if share is None else with_matched(share)
-
-
-def _share_above(domain: IntRange, counts: Sequence[int], share: float) -> tuple[int, ...]:
-    """Leave a share of what counts exceed the least of their range by."""
-    return tuple(domain.low + round((count - domain.low) * share) for count in counts)

@@ -11,7 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from spaces.architecture import Architecture, Convolution, Words
 
@@ -25,6 +28,7 @@ __all__ = [
     "Where",
     "cost_of",
     "dense_cost",
+    "model_macs_of_many",
     "upsampling_macs",
 ]
 
@@ -33,6 +37,7 @@ BATCH_NORM_COST = 2  # likewise, in evaluation
 UPSAMPLING_COST = 4  # likewise, bilinear, for each element of the result
 
 Where = Literal["after", "inside", "in_attention"]
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -136,15 +141,13 @@ def cost_of(architecture: Architecture, stages: Sequence[StageCost]) -> Cost:
     tokens_per_block, macs_per_block = [], []
     for number in range(1, architecture.depth + 1):
         n_token = n_mixed = n_in_mlp = n_prefix + n_patch
-        macs = n_patch * rates.patch
+        n_entering = n_patch
         if stage := by_block.get(number):
             n_patch = stage.n_out
             n_in_mlp = n_token if stage.where == "after" else n_prefix + n_patch
             n_mixed = n_in_mlp if stage.where == "in_attention" else n_token
-        macs += n_token * rates.token + n_mixed * rates.mixed + n_in_mlp * rates.in_mlp
-        macs += (n_token + n_mixed) * n_token * rates.pair
         tokens_per_block.append(n_token)
-        macs_per_block.append(macs)
+        macs_per_block.append(rates.block(n_entering, n_token, n_mixed, n_in_mlp))
     return Cost(
         stem_macs=rates.stem,
         tokens_per_block=tuple(tokens_per_block),
@@ -152,6 +155,29 @@ def cost_of(architecture: Architecture, stages: Sequence[StageCost]) -> Cost:
         tail_macs=_tail_macs(architecture, n_prefix + n_patch),
         stages=tuple(stages),
     )
+
+
+def model_macs_of_many(architecture: Architecture, left: Array, where: Where) -> Array:
+    """Count what the model itself computes under many layouts at once, without what choosing their tokens costs.
+
+    Args:
+        architecture: of the model.
+        left: (n, depth), patch tokens behind each block; they need not be whole.
+        where: see ``StageCost``; of all layers.
+
+    Returns:
+        (n,), for whole tokens ``Cost.model_macs`` to the integer.
+    """
+    rates, n_prefix = _rates(architecture), architecture.n_prefix
+    entering = np.concatenate((np.full((len(left), 1), architecture.n_patch), left[:, :-1]), axis=1)
+    n_token = n_prefix + entering
+    n_in_mlp = n_token if where == "after" else n_prefix + left
+    n_mixed = n_in_mlp if where == "in_attention" else n_token
+    blocks = rates.block(entering, n_token, n_mixed, n_in_mlp)
+    tail = _tail_macs(architecture, n_prefix)
+    of_patch = _tail_macs(architecture, n_prefix + 1) - tail  # it grows evenly
+    macs: Array = rates.stem + blocks.sum(axis=1) + tail + left[:, -1] * of_patch
+    return macs
 
 
 def upsampling_macs(architecture: Architecture) -> int:
@@ -182,6 +208,11 @@ class _Rates:
     mixed: int
     pair: int
     in_mlp: int
+
+    def block(self, n_patch: Any, n_token: Any, n_mixed: Any, n_in_mlp: Any) -> Any:
+        """Count a block, or as many as the arrays have, by how many there are of what the rates are for."""
+        macs = n_patch * self.patch + n_token * self.token + n_mixed * self.mixed + n_in_mlp * self.in_mlp
+        return macs + (n_token + n_mixed) * n_token * self.pair
 
 
 @lru_cache(maxsize=64)

@@ -23,7 +23,6 @@ from spaces.errors import InvalidInput
 from spaces.layer_draw import LayerDraw, spread_out
 from spaces.layer_values import openings, values_of
 from spaces.layered import LayeredConfig, PlacesSetting, last_place
-from spaces.profile import by_block, scaled, token_shares
 
 __all__ = ["DrawsLayers"]
 
@@ -42,6 +41,7 @@ class DrawsLayers(SearchSpace):
     layer_settings: ClassVar[tuple[str, ...]] = ()  # drawn once for each slot, beside the rate
     layout_settings: ClassVar[tuple[str, ...]] = ()  # drawn once for the layout
     count_settings: ClassVar[tuple[str, ...]] = ()  # of the layer settings, those that remove so many tokens
+    rest_settings: ClassVar[tuple[str, ...]] = ()  # likewise, those that leave so many of the tokens removed
 
     @model_validator(mode="after")
     def _fixed_layers_agree(self) -> Self:
@@ -109,21 +109,6 @@ class DrawsLayers(SearchSpace):
         """Give the draw that becomes a layout without repair: its places in order, and what each layer has."""
         of_layers = (self.rate_name, *self.layer_settings)
         return {**drawn, **values_of(self._layered(config), self.parameters(architecture), of_layers)}
-
-    def profile(
-        self, config: PruningConfig, drawn: Mapping[str, ParameterValue], architecture: Architecture
-    ) -> tuple[float, ...]:
-        """Describe a layout by the tokens that each block leaves, and what its layers have under their blocks."""
-        layout, parameters = self._layered(config), self.parameters(architecture)
-        domains = {each.name: each.domain for each in parameters}
-        numbers = list(token_shares(layout.stages(architecture), architecture))
-        for name in self.layer_settings:
-            if f"{name}_1" in domains:  # otherwise it is the same for all layouts
-                numbers += by_block(domains[f"{name}_1"], layout.places, getattr(layout, name), architecture)
-        for name in self.layout_settings:
-            if name in domains:
-                numbers += scaled(domains[name], drawn[name])
-        return tuple(numbers)
 
     def openings(self, architecture: Architecture) -> tuple[dict[str, ParameterValue], ...]:
         """Give parts of draws that begin to prune ever later, evenly from there on."""

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from spaces.architecture import Architecture
-from spaces.cost import dense_cost
 from spaces.domains import FloatRange, IntRange, ParameterValue
 from spaces.errors import BudgetUnsatisfiable
 from spaces.layer_draw import LayerDraw
 from spaces.layered import FloatSetting, LayeredConfig, PlacesSetting
-from spaces.layered_draws import DrawsLayers
-from spaces.repair import power_that_nearly_fits, smallest_power_that_fits, to_the_power
+from spaces.layered_guesses import GuessesLayers
+from spaces.repair import smallest_power_that_fits, to_the_power
 
-__all__ = ["LayeredSpace", "SpaceAfter", "SpaceInside"]
+__all__ = ["LayeredSpace", "SpaceAfter", "SpaceInside", "share_above"]
 
-_SLACK = 0.02  # of a budget, that a layout which is only described may leave over
 _DIGITS = 10_000  # a repaired rate is rounded down to four
 
 
-class LayeredSpace(DrawsLayers):
+class LayeredSpace(GuessesLayers):
     """A space of layered layouts that may be brought onto a budget."""
 
     def drawn_gflops(self, values: Mapping[str, ParameterValue], architecture: Architecture) -> float:
@@ -42,24 +41,9 @@ class LayeredSpace(DrawsLayers):
         Raises:
             BudgetUnsatisfiable: nothing in the space costs as little.
         """
-        return self._fit(values, architecture, target_gflops, slack=0.0)
-
-    def nearly_fit(
-        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float
-    ) -> LayeredConfig:
-        """Bring a draw almost onto the budget: it may leave a fiftieth, and takes a fifth of the time.
-
-        Raises:
-            BudgetUnsatisfiable: nothing in the space costs as little.
-        """
-        return self._fit(values, architecture, target_gflops, slack=_SLACK)
-
-    def _fit(
-        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float, slack: float
-    ) -> LayeredConfig:
         space = self.narrowed(architecture)
         for draw in space._ever_cheaper(space._draw(values, architecture), architecture):
-            if (layout := space._matched(draw, architecture, target_gflops, slack)) is not None:
+            if (layout := space._matched(draw, architecture, target_gflops)) is not None:
                 return layout
         raise BudgetUnsatisfiable(
             f"no layout of this space costs as little as {target_gflops:.4g} GFLOPs on {architecture.name}"
@@ -73,12 +57,9 @@ class LayeredSpace(DrawsLayers):
                 yield replace(draw, n_layers=n_layers, moved=moved)
         yield self._extreme_draw(architecture, dearest=False)
 
-    def _matched(
-        self, draw: LayerDraw, architecture: Architecture, target_gflops: float, slack: float
-    ) -> LayeredConfig | None:
+    def _matched(self, draw: LayerDraw, architecture: Architecture, target_gflops: float) -> LayeredConfig | None:
         """Give the layout at the power that fits; ``None`` where even the lowest rates cost too much."""
-        drawn = self._layout(draw, architecture)
-        like = self._copies(drawn, draw)
+        like = self._copies(self._layout(draw, architecture), draw)
         looked_at: dict[float, LayerDraw] = {}  # by power
 
         def cost(other: LayerDraw) -> float:
@@ -88,11 +69,6 @@ class LayeredSpace(DrawsLayers):
             looked_at[power] = self._at_power(draw, power)
             return cost(looked_at[power])
 
-        if slack:
-            dense = dense_cost(architecture).gflops
-            spared = dense * (drawn.places[0] - 1) / architecture.depth
-            power = power_that_nearly_fits(cost_at, target_gflops, slack, dense=dense, spared=spared)
-            return None if power is None else like(looked_at[power])
         if cost(self._hardest(draw)) > target_gflops:
             return None
 
@@ -132,25 +108,34 @@ class LayeredSpace(DrawsLayers):
 
     def _hardest(self, draw: LayerDraw) -> LayerDraw:
         """Let the draw prune as much as a repair may."""
-        return replace(draw, rates=self._rates_at(0))
+        return self._at_power(draw, math.inf)
 
     def _at_power(self, draw: LayerDraw, power: float) -> LayerDraw:
         """Let the draw prune more (above 1) or less (below 1) than it was drawn to.
 
         Rates are raised to the power. Token counts are multiplied by it where it is below 1: above, they stay,
-        for they are few and say what a layer is for.
+        for they are few and say what a layer is for. What is left of removed tokens is divided by it where it is above
+        1: at low rates that is most of what leaves a layer, and as drawn it would push layers to the input.
         """
-        settings = draw.settings
-        if power < 1 and self.count_settings:
-            settings = dict(settings)
-            for name in self.count_settings:
+        settings = dict(draw.settings)
+        for names, share in ((self.count_settings, min(power, 1.0)), (self.rest_settings, 1 / max(power, 1.0))):
+            for name in names if share < 1 else ():
                 domain = getattr(self, name)
                 if isinstance(domain, IntRange):
-                    low = domain.low
-                    settings[name] = tuple([low + round((count - low) * power) for count in settings[name]])
+                    settings[name] = share_above(domain, settings[name], share)
         ends = zip(draw.rates, self._rates_at(0), self._rates_at(1), strict=True)
         rates = [to_the_power(rate, power, low=low, high=high) for rate, low, high in ends]
         return replace(draw, rates=tuple(rates), settings=settings)
+
+
+def share_above(domain: IntRange, counts: Sequence[int], share: float) -> tuple[int, ...]:
+    """Leave a share of what counts exceed the least of their range by.
+
+    >>> share_above(IntRange(low=1, high=40), (1, 11, 40), 0.5)
+    (1, 6, 21)
+    """
+    low = domain.low
+    return tuple([low + round((count - low) * share) for count in counts])
 
 
 class KeepRateSpace(LayeredSpace):

@@ -6,12 +6,16 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
+
 from spaces.architecture import Architecture
 from spaces.base import PruningConfig, SearchSpace
 from spaces.domains import Choice, Parameter, ParameterValue
 
 __all__ = ["METHOD", "MethodChoice", "choice_of"]
 
+Array = npt.NDArray[np.float64]
 METHOD = "method"  # the parameter that says which method's parameters count
 
 
@@ -59,13 +63,6 @@ class MethodChoice(SearchSpace):
         space, own = self._drawn(values)
         return space.fit(own, architecture, target_gflops)
 
-    def nearly_fit(
-        self, values: Mapping[str, ParameterValue], architecture: Architecture, target_gflops: float
-    ) -> PruningConfig:
-        """Bring a draw almost onto the budget, within the method drawn."""
-        space, own = self._drawn(values)
-        return space.nearly_fit(own, architecture, target_gflops)
-
     def extremes(self, architecture: Architecture) -> tuple[PruningConfig, PruningConfig]:
         """Give the cheapest and the dearest layout of any method."""
         cheapest, dearest = zip(*(space.extremes(architecture) for space in self.spaces), strict=True)
@@ -81,12 +78,21 @@ class MethodChoice(SearchSpace):
         space, own = self._drawn(drawn)
         return {**drawn, **_named(space, space.values_of(config, own, architecture))}
 
-    def profile(
-        self, config: PruningConfig, drawn: Mapping[str, ParameterValue], architecture: Architecture
-    ) -> tuple[float, ...]:
-        """Describe a layout as the method drawn does; only layouts of one method can be compared."""
-        space, own = self._drawn(drawn)
-        return space.profile(config, own, architecture)
+    def profiles(
+        self,
+        draws: Sequence[Mapping[str, ParameterValue]],
+        architecture: Architecture,
+        targets: Sequence[float] | None = None,
+    ) -> Array:
+        """Describe draws of one method as that does; those of several cannot be compared.
+
+        Raises:
+            ValueError: the draws are of several methods.
+        """
+        if len({draw[METHOD] for draw in draws}) > 1:
+            raise ValueError("draws of several methods have no profiles that could be compared")
+        drawn = [self._drawn(draw) for draw in draws]
+        return drawn[0][0].profiles([own for _, own in drawn], architecture, targets)
 
     def openings(self, architecture: Architecture) -> tuple[dict[str, ParameterValue], ...]:
         """Give every other opening of each method, the methods in turn."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from spaces.architecture import Architecture
 from spaces.base import PruningConfig, SearchSpace
@@ -16,6 +19,7 @@ from spaces.method_choice import MethodChoice, choice_of
 
 __all__ = ["TARGET", "BudgetBy", "Problem", "Proposal"]
 
+Array = npt.NDArray[np.float64]
 BudgetBy = Literal["repair", "rejection", "constraint"]
 
 TARGET = "target_gflops"  # the parameter that spreads a front over its range of budgets
@@ -155,13 +159,10 @@ class Problem:
         """Give the draw that becomes the layout without repair, see ``SearchSpace.values_of``."""
         return self.space.values_of(config, drawn, self.architecture)
 
-    def profile(self, values: Mapping[str, ParameterValue]) -> tuple[float, ...]:
-        """Describe the layout that a draw becomes, or one much like it, see ``SearchSpace.profile``."""
-        if self.budget_by == "repair":
-            config = self.space.nearly_fit(values, self.architecture, self._target(values))
-        else:
-            config = self.space.build(values, self.architecture)
-        return self.space.profile(config, values, self.architecture)
+    def profiles(self, draws: Sequence[Mapping[str, ParameterValue]]) -> Array:
+        """Describe the layouts that draws become, or some much like them, see ``SearchSpace.profiles``."""
+        targets = [self._target(values) for values in draws] if self.budget_by == "repair" else None
+        return self.space.profiles(draws, self.architecture, targets)
 
     def propose(self, values: Mapping[str, ParameterValue]) -> Proposal:
         """Turn a draw into a layout within the budget: repaired onto it or its drawn target, or just as it is.

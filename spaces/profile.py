@@ -1,63 +1,76 @@
-"""Layouts in numbers: how many tokens each block computes, and settings where they act. Likes are near likes."""
+"""Layouts in numbers: how many tokens each block leaves, and settings where they act. Likes are near likes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from spaces.architecture import Architecture
-from spaces.cost import StageCost
+import numpy as np
+import numpy.typing as npt
+
 from spaces.domains import Choice, FloatRange, IntRange, ParameterValue
 
 __all__ = ["by_block", "scaled", "token_shares"]
 
+_LEAST_LEFT = 0.5  # tokens; where none is left, its logarithm would be infinite
+
+Array = npt.NDArray[np.float64]
 Domain = IntRange | FloatRange | Choice
 
 
-def token_shares(stages: Sequence[StageCost], architecture: Architecture) -> tuple[float, ...]:
-    """Give the share of the patch tokens left behind each block, then the logarithms of these shares.
+def token_shares(left: Array, n_patch: int) -> Array:
+    """Give the shares of the patch tokens left behind each block, then the logarithms of these shares.
 
     The logarithm tells few tokens from fewer. A block that keeps none counts as one with half a token.
+
+    Args:
+        left: (n, depth), patch tokens behind each block.
+        n_patch: patch tokens that enter the model.
+
+    Returns:
+        (n, 2 * depth)
     """
-    left = {stage.block: stage.n_out for stage in stages}
-    n_left = n_patch = architecture.n_patch
-    shares: list[float] = []
-    for block in range(1, architecture.depth + 1):
-        n_left = left.get(block, n_left)
-        shares.append((n_left or 0.5) / n_patch)
-    return (*shares, *map(math.log, shares))
+    shares = np.maximum(left, _LEAST_LEFT) / n_patch
+    return np.concatenate((shares, np.log(shares)), axis=1)
 
 
-def scaled(domain: Domain, value: ParameterValue) -> tuple[float, ...]:
-    """Put a value on a scale from 0 to 1; of a choice, give one number for each value that it may have.
+def scaled(domain: Domain, values: Sequence[ParameterValue] | Array) -> Array:
+    """Put values on a scale from 0 to 1; of a choice, give one number for each value that it may have.
 
-    >>> scaled(IntRange(low=0, high=30), 12), scaled(Choice(values=("key", "query")), "query")
-    ((0.4,), (0.0, 1.0))
+    Args:
+        domain: what the values may be.
+        values: of any shape.
+
+    Returns:
+        Of the same shape and one axis more, which holds one number, or of a choice as many as it has values.
+
+    >>> scaled(IntRange(low=0, high=30), [12]).tolist()
+    [[0.4]]
+    >>> scaled(Choice(values=("key", "query")), ["query"]).tolist()
+    [[0.0, 1.0]]
     """
     if isinstance(domain, Choice):
-        return tuple(float(each == value) for each in domain.values)
-    low, number, high = domain.low, float(value), domain.high
+        return np.array([[float(each == value) for each in domain.values] for value in values])
+    numbers = np.asarray(values, float)[..., None]
+    low, high = float(domain.low), float(domain.high)
     if domain.log:
-        low, number, high = math.log(low), math.log(number), math.log(high)
-    return ((number - low) / (high - low),)
+        numbers, low, high = np.log(numbers), math.log(low), math.log(high)
+    return (numbers - low) / (high - low)
 
 
-def by_block(
-    domain: Domain, places: Sequence[int], values: Sequence[ParameterValue], architecture: Architecture
-) -> tuple[float, ...]:
-    """Write a setting of pruning layers under the blocks where these lie, and zeros under the others.
+def by_block(places: npt.NDArray[np.int64], numbers: Array, depth: int) -> Array:
+    """Write what pruning layers have under the blocks where these lie, and zeros under the others.
 
     Slots say less than blocks: the same layer is the first of one layout and the second of another.
 
     Args:
-        domain: what the setting may be.
-        places: the block of each pruning layer, from 1.
-        values: of each pruning layer.
-        architecture: of the model.
+        places: (n, n_slot), the block of each slot's layer, from 1; ``depth + 1`` where it has none.
+        numbers: (n, n_slot), of each slot.
+        depth: of the model.
+
+    Returns:
+        (n, depth)
     """
-    of_layers = [scaled(domain, value) for value in values]
-    width = len(of_layers[0])
-    numbers = [0.0] * (width * architecture.depth)
-    for place, of_layer in zip(places, of_layers, strict=True):
-        numbers[width * (place - 1) : width * place] = of_layer
-    return tuple(numbers)
+    under = np.zeros((len(places), depth + 1))
+    np.put_along_axis(under, places - 1, numbers, axis=1)
+    return under[:, :depth]

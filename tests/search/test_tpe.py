@@ -168,15 +168,19 @@ def test_a_method_without_parameters_is_proposed_alone():
     assert {"method": "bad"} in proposals(tpe)
 
 
-def described(params):
-    return (params["a"] + params["n"] / 9,)
+def described(params) -> float:
+    return params["a"] + params["n"] / 9
+
+
+def profiles(draws):
+    return np.array([[described(each)] for each in draws])
 
 
 def guided(n: int, **options) -> Tpe:
-    tpe, rng = Tpe(PARAMETERS, is_front=False, profile=described, **options), np.random.default_rng(0)
+    tpe, rng = Tpe(PARAMETERS, is_front=False, profiles=profiles, **options), np.random.default_rng(0)
     for _ in range(n):
         params = {"a": float(rng.uniform()), "n": int(rng.integers(1, 10))}
-        tpe.observe(params, [-abs(described(params)[0] - 1.2)])
+        tpe.observe(params, [-abs(described(params) - 1.2)])
     return tpe
 
 
@@ -185,11 +189,11 @@ def test_what_draws_come_to_decides_between_them():
     rng = np.random.default_rng(0)
     for _ in range(25):
         params = {"a": float(rng.uniform()), "n": int(rng.integers(1, 10))}
-        blind.observe(params, [-abs(described(params)[0] - 1.2)])
+        blind.observe(params, [-abs(described(params) - 1.2)])
 
     def mean_distance(tpe):
         drawn = [tpe.propose([], np.random.RandomState(seed)) for seed in range(60)]
-        return np.mean([abs(described(each)[0] - 1.2) for each in drawn])
+        return np.mean([abs(described(each) - 1.2) for each in drawn])
 
     assert mean_distance(guided(25)) < 0.6 * mean_distance(blind)
 
@@ -202,10 +206,10 @@ def test_what_is_out_already_is_not_drawn_again():
 
 
 def test_where_a_trial_missed_the_budget_profiles_are_not_asked():
-    def refuse(params):
+    def refuse(draws):
         raise AssertionError("described")
 
-    tpe = Tpe(PARAMETERS, is_front=False, profile=refuse)
+    tpe = Tpe(PARAMETERS, is_front=False, profiles=refuse)
     for a in (0.1, 0.5, 0.9):
         tpe.observe({"a": a, "n": 3}, [a], missed_by=a)
     assert tpe.propose([], np.random.RandomState(0)).keys() == {"a", "n"}
@@ -219,11 +223,11 @@ def test_of_several_methods_each_is_described_with_its_name():
     )
     seen = set()
 
-    def describe(params):
-        seen.add((params["method"], *sorted(params.keys() - {"method"})))
-        return (params[f"{params['method']}.a"],)
+    def describe(draws):
+        seen.update((each["method"], *sorted(each.keys() - {"method"})) for each in draws)
+        return np.array([[each[f"{each['method']}.a"]] for each in draws])
 
-    tpe, rng = MethodsTpe(parameters, is_front=False, profile=describe), np.random.default_rng(0)
+    tpe, rng = MethodsTpe(parameters, is_front=False, profiles=describe), np.random.default_rng(0)
     for turn in range(20):
         params = {"method": ("one", "two")[turn % 2], "one.a": rng.uniform(), "two.a": rng.uniform()}
         tpe.observe(params, [params["one.a"]])

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from spaces import Architecture, Convolution, StageCost, Words, cost_of, dense_cost
+from spaces.cost import model_macs_of_many
 from tests.tiny import DEIT_SMALL
 
 DENSE = [
@@ -18,6 +20,8 @@ DENSE = [
     ),
     ({"dim": 1024, "n_heads": 16, "attention_dim": 1024, "mlp_dim": 4096, "depth": 24}, 61_604_135_936),
 ]
+
+PATCH_HEADED = DEIT_SMALL.model_copy(update={"classifies_patches": True, "norms_pooled": True})
 
 
 def tnt(dim: int, n_heads: int, word_dim: int, *, legacy: bool = False, n_word: int = 16) -> Architecture:
@@ -92,3 +96,19 @@ def test_parts_add_up_to_the_whole():
 def test_pruning_after_the_last_block_saves_the_final_norm_alone():
     cost = cost_of(DEIT_SMALL, [StageCost(block=12, n_in=196, n_out=96)])
     assert dense_cost(DEIT_SMALL).macs - cost.macs == 5 * 100 * 384
+
+
+@pytest.mark.parametrize("where", ["after", "inside", "in_attention"])
+@pytest.mark.parametrize("architecture", [DEIT_SMALL, tnt(384, 6, 24), PATCH_HEADED])
+def test_many_layouts_are_counted_at_once_to_the_integer(architecture, where):
+    layouts = [[(3, 150), (7, 60)], [(1, 195)], [], [(2, 90), (9, 89), (12, 1)]]
+    left, macs = [], []
+    for layout in layouts:
+        n_in, stages = 196, []
+        for block, n_out in layout:
+            stages.append(StageCost(block=block, n_in=n_in, n_out=n_out, overhead_macs=10**6, where=where))
+            n_in = n_out
+        macs.append(cost_of(architecture, stages).model_macs)
+        n_out, n_left = dict(layout), 196
+        left.append([n_left := n_out.get(block, n_left) for block in range(1, 13)])
+    assert model_macs_of_many(architecture, np.array(left, float), where).tolist() == macs
