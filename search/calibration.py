@@ -23,7 +23,8 @@ __all__ = ["Calibrated", "calibrate"]
 _BATCHES = {"cpu": (16, 32, 64, 128), "cuda": (64, 128, 256, 512)}
 _LOOKS = 8  # batches that a measurement has at least; after each of them a race may end
 _N_LAYOUTS = 3
-_ROUNDS = 2
+_ROUNDS = 3
+_HOPELESS = 0.5  # times as fast as float32, in one small batch
 _AS_FAST = 1.03  # times as long as the fastest
 _GAINS = 0.99  # times as long as a batch of half the size, at most
 _WORTHWHILE = 1.05  # times as fast as float32
@@ -43,7 +44,8 @@ def calibrate(bench: Workbench, say: Callable[[str], None]) -> Calibrated:
 
     The smallest batch is taken that is about as fast as the fastest: it is doubled for as long as that gains. Half
     precision, for which larger batches pay, is taken where it is faster in them and leaves the dense model's metric
-    within the 95 % interval that it has in float32. What times nothing comes first: workers may be starting meanwhile.
+    within the 95 % interval that it has in float32; where one small batch takes twice as long or more, as on a CPU
+    without instructions for it, no other is tried. What times nothing comes first: workers may be starting meanwhile.
 
     Raises:
         InvalidInput: half precision was asked for, and moves the metric out of that interval.
@@ -93,12 +95,19 @@ def _fastest(bench: Workbench, sizes: Sequence[int]) -> tuple[Precision, int, fl
     half: Precision = "bfloat16"
     if bench.settings.device == "cuda" and not torch.cuda.is_bf16_supported():
         half = "float16"
-    batch_size = _fastest_batch(bench, sizes, half)
-    in_half, in_float32 = _timed(bench, [_evaluator(bench, batch_size, each) for each in (half, "float32")])
-    speedup = in_float32 / in_half
-    if speedup >= _WORTHWHILE:
-        return half, batch_size, speedup
+    speedup = _speedup(bench, min(sizes[0], _BATCHES[bench.settings.device][0]), half, n_layouts=1)
+    if speedup > _HOPELESS:
+        batch_size = _fastest_batch(bench, sizes, half)
+        speedup = _speedup(bench, batch_size, half)
+        if speedup >= _WORTHWHILE:
+            return half, batch_size, speedup
     return "float32", _fastest_batch(bench, sizes, "float32"), speedup
+
+
+def _speedup(bench: Workbench, batch_size: int, half: Precision, n_layouts: int = _N_LAYOUTS) -> float:
+    """Say how many times as fast as float32 half precision is, in batches of one size."""
+    in_half, in_float32 = _timed(bench, [_evaluator(bench, batch_size, each) for each in (half, "float32")], n_layouts)
+    return in_float32 / in_half
 
 
 def _fastest_batch(bench: Workbench, sizes: Sequence[int], precision: Precision) -> int:
@@ -117,11 +126,11 @@ def _evaluator(bench: Workbench, batch_size: int, precision: Precision) -> AnyEv
     return bench.evaluator(bench.search_images, batch_size=batch_size, precision=precision)
 
 
-def _timed(bench: Workbench, evaluators: Sequence[AnyEvaluator]) -> list[float]:
+def _timed(bench: Workbench, evaluators: Sequence[AnyEvaluator], n_layouts: int = _N_LAYOUTS) -> list[float]:
     """Time the evaluators in turn on what they will measure: layouts, in which scoring tokens takes its share."""
     sampler = Sampler("random", bench.problem.parameters(), seed=0, is_front=bench.problem.is_front)
     layouts = [
-        bench.problem.propose(sampler.ask(number, bench.problem.excess).params).config for number in range(_N_LAYOUTS)
+        bench.problem.propose(sampler.ask(number, bench.problem.excess).params).config for number in range(n_layouts)
     ]
     best = [[math.inf] * len(layouts) for _ in evaluators]
     for _ in range(_ROUNDS):

@@ -93,4 +93,19 @@ def test_the_batch_is_doubled_only_as_long_as_that_gains_and_is_found_in_the_pre
     settings = found.bench.settings
     assert found.dense.batch_size == 32
     assert (settings.batch_size, settings.precision) == (32, "bfloat16")
-    assert asked == {(16, "bfloat16"), (32, "bfloat16"), (64, "bfloat16"), (32, "float32")}
+    assert asked == {(16, "bfloat16"), (16, "float32"), (32, "bfloat16"), (64, "bfloat16"), (32, "float32")}
+
+
+@pytest.mark.parametrize("batch_size", ["auto", 128])
+def test_half_precision_that_is_much_slower_in_one_small_batch_is_not_tried_in_larger_ones(monkeypatch, batch_size):
+    asked = []
+
+    def seconds(batch, precision):
+        asked.append((batch, precision))
+        return 2.1 if precision == "bfloat16" else 1.0
+
+    timed(monkeypatch, seconds)
+    found = calibrate(bench(batch_size=batch_size), lambda _: None)
+    assert found.bench.settings.precision == "float32"
+    assert asked.count((16, "bfloat16")) == calibration._ROUNDS
+    assert {batch for batch, precision in asked if precision == "bfloat16"} == {16}
