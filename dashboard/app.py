@@ -14,7 +14,7 @@ from flask import Response, request
 
 from dashboard.desk import Desk
 from dashboard.pages import images, jobs, launch, studies, study, trial
-from dashboard.pages.parts import aria, card, empty, in_browser
+from dashboard.pages.parts import aria, card, in_browser
 from spaces.errors import PrunefrontError
 from storage.database import DatabaseError, NotThere
 
@@ -69,10 +69,16 @@ def page_of(desk: Desk, path: str) -> Any:
             try:
                 return layout(desk, *(unquote(part) for part in found.groups()))
             except NotThere as error:
-                return card(empty("It is not here.", str(error), dcc.Link("All studies", href="/")))
+                return _nothing("It is not here.", str(error))
             except DatabaseError as error:
-                return card(empty("The database is away.", str(error), "This page asks again when it is reloaded."))
-    return card(empty("There is no such page.", dcc.Link("All studies", href="/")))
+                return _nothing("The database is away.", str(error), "This page asks again when it is reloaded.")
+    return _nothing("There is no such page.")
+
+
+def _nothing(title: str, *hints: str) -> html.Div:
+    """Make a page that says why it shows nothing."""
+    ways = [*(html.P(hint) for hint in hints), html.P(dcc.Link("All studies", href="/"))]
+    return html.Div([html.Div([html.H1(title)], className="title"), card(*ways)])
 
 
 def _frame(desk: Desk) -> html.Div:

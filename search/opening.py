@@ -32,14 +32,21 @@ def require_device(device: str) -> None:
 
 
 def open_model(settings: ModelSettings) -> LoadedModel:
-    """Load the model that the settings name."""
-    return load_model(
+    """Load the model that the settings name.
+
+    Raises:
+        InvalidInput: it does not load, or the settings have no effect on it.
+    """
+    loaded = load_model(
         settings.name,
         checkpoint=settings.checkpoint,
         pretrained=settings.pretrained,
         arguments=settings.arguments,
         preprocessing=settings.preprocessing,
     )
+    if loaded.architecture.heads and "crop_pct" in settings.preprocessing:
+        raise InvalidInput(f"{loaded.name} segments whole images, or windows of them: leave --crop-pct out")
+    return loaded
 
 
 def open_data(settings: DataSettings, loaded: LoadedModel) -> AnySource:

@@ -107,17 +107,17 @@ class GuessesLayers(DrawsLayers):
         return np.maximum(kept, 1.0)
 
     def _slots(self, draws: Sequence[Mapping[str, ParameterValue]], architecture: Architecture) -> Slots:
-        low, _ = self._places(architecture)
-        shape = len(draws), self._n_slots
+        def drawn(name: str, otherwise: float) -> Array:
+            names = [f"{name}_{slot}" for slot in range(1, self._n_slots + 1)]
+            return np.array([[each.get(slot, otherwise) for slot in names] for each in draws], float)
 
-        def of_layers(name: str, setting: Any) -> Array:
+        def of_layers(setting: Any, name: str) -> Array:
             if isinstance(setting, _RANGES):
-                names = [f"{name}_{slot}" for slot in range(1, self._n_slots + 1)]
-                return np.array([[each.get(slot, setting.low) for slot in names] for each in draws], float)
-            return np.broadcast_to(np.array(setting, float), shape)
+                return drawn(name, setting.low)
+            return np.broadcast_to(np.array(setting, float), (len(draws), self._n_slots))
 
         settings = {
-            name: of_layers(name, setting)
+            name: of_layers(setting, name)
             for name in self.layer_settings
             if (setting := getattr(self, name)) is not None
         }
@@ -127,12 +127,12 @@ class GuessesLayers(DrawsLayers):
                 settings[name] = np.array([[each[name]] for each in draws], float)
             elif isinstance(setting, float):
                 settings[name] = np.full((len(draws), 1), setting)
-        places = self.given_places
-        whole = places if isinstance(places, tuple) else IntRange(low=low, high=low + 1)
+        places, (low, _) = self.given_places, self._places(architecture)
+        positions = of_layers(places, self.places_name) if isinstance(places, tuple) else drawn(self.places_name, low)
         return Slots(
             n_layers=np.array([each.get("n_layers", self.n_layers) for each in draws], int),
-            positions=of_layers(self.places_name, whole).astype(int),
-            rates=of_layers(self.rate_name, getattr(self, self.rate_name)),
+            positions=positions.astype(int),
+            rates=of_layers(getattr(self, self.rate_name), self.rate_name),
             settings=settings,
         )
 

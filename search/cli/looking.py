@@ -49,8 +49,8 @@ def status(study: str | None, db: str, as_json: bool) -> None:
 
 def missed_budget(record: StudyRecord, n_draws: int) -> str:
     """Say how many draws missed the budget, and what became of them."""
-    became = "brought onto it" if record.spec["settings"]["budget_by"] == "repair" else "drawn again"
-    return f"{n_draws} draws missed the budget, and all were {became}"
+    became = "repaired" if record.spec["settings"]["budget_by"] == "repair" else "drawn again"
+    return f"draws that missed the budget: {f'{n_draws}, all {became}' if n_draws else 'none'}"
 
 
 def _status_row(record: StudyRecord, described: dict[str, Any]) -> list[Any]:

@@ -199,8 +199,8 @@ def test_every_page_can_be_made_and_one_that_is_not_there_says_so(served):
     for path in ("/", "/launch", "/jobs", "/study/first", "/study/first/trial/3", "/study/first/trial/3/images"):
         assert "not here" not in str(page_of(desk, path))
     for path in ("/study/none", "/study/first/trial/99", "/jobs/4"):
-        assert "It is not here." in str(page_of(desk, path))
-    assert "There is no such page." in str(page_of(desk, "/nowhere"))
+        assert "H1('It is not here.')" in str(page_of(desk, path))
+    assert "H1('There is no such page.')" in str(page_of(desk, "/nowhere"))
 
 
 def test_a_trial_that_cannot_be_compared_is_not_offered_to_be(tmp_path):

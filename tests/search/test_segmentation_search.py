@@ -89,6 +89,7 @@ def test_the_sequence_of_trials_is_the_seeds(searched, tmp_path):
         (["--method", "random_drop"], "random_drop cannot prune shapes_seg_small: it takes tokens away for good"),
         (["--set", "after=[5]"], "grades after block 5, but shapes_seg_small has no head there"),
         (["--metric", "top1"], "segmentation is measured by miou, and nothing else is"),
+        (["--crop-pct", "0.9"], "shapes_seg_small segments whole images, or windows of them: leave --crop-pct out"),
         (["--budget", "5%"], "is unsatisfiable: layouts of this space cost"),
         (["--task", "classification"], "shapes_seg_small segments, and classification is asked for"),
         (["--model", "shapes_vit_small"], "shapes_vit_small classifies, and segmentation is asked for"),
