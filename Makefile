@@ -37,7 +37,7 @@ check: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python -m docs.reference
 
-# Ratios from interleaved runs, each a table with JSON beside it; some fifty minutes on two cores. paper_scale.py wants a GPU.
+# Ratios from interleaved runs, most a table with JSON beside it; some fifty minutes on two cores. paper_scale.py wants a GPU.
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.pruned_speed --output $(BENCH)/pruned_speed.json
 	$(BIN)/python -m benchmarks.prefix_cache --output $(BENCH)/prefix_cache.json

@@ -47,7 +47,7 @@ def main() -> None:
     """Measure every method under every budget, and print one table a budget."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budgets", nargs="+", default=["50%", "70%"])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(PAPERS), choices=list(PAPERS))
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--held-out", type=int, default=1024)

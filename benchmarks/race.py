@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--layouts", type=int, default=200)
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--margin", type=float, default=0.5, help="Points; under one budget alone.")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
@@ -84,7 +85,7 @@ def race(sampler_name: str, budget: str, seed: int, options: argparse.Namespace)
     bench = load(settings)
     is_front = bench.problem.budget.is_range
     sampler = Sampler.of(bench.problem, sampler_name, seed=seed)
-    evaluator = bench.evaluator(bench.search_images, cache_bytes=4 * 10**9, precision="bfloat16")
+    evaluator = bench.evaluator(bench.search_images, cache_bytes=4 * 10**9, precision=options.precision)
     evaluator.measure_dense()
     margin_pct = 0.0 if is_front else options.margin
     rivals = Rivals("top1", is_front=is_front, margin_pct=margin_pct)

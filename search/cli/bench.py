@@ -20,7 +20,8 @@ __all__ = ["bench"]
     "--runtimes",
     default="torch,compile,onnxruntime",
     show_default=True,
-    help="What to run it with: torch, torch.compile, onnxruntime. One that cannot run here is left out, and said so.",
+    help="What to run it with: torch, compile (torch.compile), onnxruntime. One that cannot run here is left out, and "
+    "said so.",
 )
 @click.option("--batch-sizes", default="1,32", show_default=True, help="Images of a forward pass: of one, of many.")
 @click.option("--seconds", type=float, default=2.0, show_default=True, help="For each model, runtime and batch size.")

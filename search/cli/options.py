@@ -63,7 +63,9 @@ model_options = _together(
     click.option("--image-size", type=int, help="Input size in px, where not the model's usual one."),
     click.option("--mean", help="Preprocessing over the model's own: mean, such as 0.5,0.5,0.5."),
     click.option("--std", help="Standard deviation, likewise."),
-    click.option("--crop-pct", type=float, help="Share of the resized image that the centre crop keeps."),
+    click.option(
+        "--crop-pct", type=float, help="Share of the resized image that the centre crop keeps; of classifiers."
+    ),
     click.option("--interpolation", help="Of the resize: bicubic, bilinear, ..."),
 )
 

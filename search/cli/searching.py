@@ -120,7 +120,7 @@ def search(**options: Any) -> None:
     """Search token-pruning layouts for a model under a hard budget of GFLOPs, or of ms on this machine.
 
     Every candidate's cost is known before it is measured, and none over the budget is; where the images decide what a
-    layout costs (ats), measuring tells, and none over the budget is a result. Each is measured on the same
+    layout costs (ats, dtop), measuring tells, and none over the budget is a result. Each is measured on the same
     images; what lies on the front is then measured again on images that the search never saw, and the best layout is
     exported. Ctrl-C stops cleanly; resume goes on.
 
@@ -134,7 +134,7 @@ def search(**options: Any) -> None:
         --data /data/imagenet --budget 3.0 --expect-top1 79 --study deit-3g
       prunefront search --model shapes_vit_small --data shapes --budget 50%:90% --space full \\
         --set similarity=cosine --sampler nsga2
-      prunefront search --model shapes_vit_small --data shapes --budget 50%:90% --method all \\
+      prunefront search --model shapes_vit_small --data shapes --budget 50%:90% --method zero_tprune,cls_topk \\
         --set zero_tprune.s=0:10 --set keep_rate=0.5:1
       prunefront search --model shapes_vit_small --data shapes --objective top1,latency_ms --executor local
       prunefront search --task segmentation --model shapes_seg_small --data shapes --budget 60%:100%
