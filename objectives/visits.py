@@ -113,19 +113,28 @@ class Part:
 class Visits:
     """The order in which a candidate sees the images: the list's first, a random sample; then the others by hardness.
 
+    The hardest are those on which the first guide was wrong, of them and of the others again those on which the second
+    was, and so on; of images that no guide tells apart those on which most were wrong, and of equals the earlier.
+
     Attributes:
         n_sample: how many of the list's first.
-        mistakes: (n_guide, n_images), on which images others were wrong: the more of them, the harder it is; of equals
-            the earlier.
+        mistakes: (n_guide, n_images), on which images the guides were wrong.
+        n_wrong: (n_images,), how many were wrong on each of all that are known, the guides among them; if ``None``, no
+            others are known.
     """
 
     n_sample: int
     mistakes: NDArray[np.bool_]
+    n_wrong: NDArray[np.int32] | None = None
 
     @cached_property
     def hardest_first(self) -> NDArray[np.intp]:
         """The places of all images."""
-        return _hardest_first(self.mistakes)
+        return _hardest_first(self.mistakes, self._n_wrong)
+
+    @cached_property
+    def _n_wrong(self) -> NDArray[np.int32]:
+        return self.mistakes.sum(axis=0, dtype=np.int32) if self.n_wrong is None else self.n_wrong
 
     @cached_property
     def order(self) -> NDArray[np.intp]:
@@ -148,7 +157,8 @@ class Visits:
             return None
         n_wrong = n_wrong_on_hard = 0
         for guide in range(n_guide):
-            hard = _hardest_first(np.delete(self.mistakes, guide, axis=0))[:n_hard]
+            rest = np.delete(self.mistakes, guide, axis=0)
+            hard = _hardest_first(rest, self._n_wrong - self.mistakes[guide])[:n_hard]
             n_wrong += int(self.mistakes[guide].sum())
             n_wrong_on_hard += int(self.mistakes[guide][hard].sum())
         if not n_wrong_on_hard:
@@ -183,5 +193,5 @@ def _exact_interval(n_hits: int, n: int) -> tuple[float, float]:
     return low, 1.0 if n_hits == n else float(betaincinv(n_hits + 1, n - n_hits, 1 - tail))
 
 
-def _hardest_first(mistakes: NDArray[np.bool_]) -> NDArray[np.intp]:
-    return np.argsort(-mistakes.sum(axis=0), kind="stable")
+def _hardest_first(mistakes: NDArray[np.bool_], n_wrong: NDArray[np.int32]) -> NDArray[np.intp]:
+    return np.lexsort((-n_wrong, *~mistakes[::-1]))  # by the last of these first; stable

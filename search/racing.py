@@ -6,7 +6,8 @@ it: their costs differ only by what repair leaves over, and it is the best that 
 
 A candidate has lost when it has made as many mistakes as its rival made on all images: whatever it does on the others
 cannot undo them. So nobody is stopped who would have won, and what remains is to meet the mistakes early. A candidate
-first sees a random sample, which tells how good it is, and then the images that the best were most often wrong on.
+first sees a random sample, which tells how good it is, and then the images that the best were wrong on, its rival's
+first.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class Rivals:
         self._margin_pct = margin_pct
         self._runners: dict[int, _Runner] = {}
         self._contenders: list[_Runner] = []
+        self._n_wrong: NDArray[np.int32] | int = 0  # (n_images,), how many of those considered were, on each image
         self._n_considered = 0  # trials below this
 
     def add(self, number: int, gflops: float, measurement: Measurement) -> None:
@@ -98,7 +100,7 @@ class Rivals:
             return None
         rival = best[0]
         n_sample = min(rival.n_images, max(_LEAST_SAMPLE, rival.n_images // _SAMPLE_SHARE))
-        visits = Visits(n_sample, np.array([each.mistakes for each in best]))
+        visits = Visits(n_sample, np.array([each.mistakes for each in best]), self._how_many_were_wrong(before))
         margin = math.floor(self._margin_pct / 100 * rival.n_images)
         n_mistakes = int(rival.mistakes.sum()) - margin
         return Race(self._metric, rival.number, visits, n_mistakes)
@@ -112,7 +114,13 @@ class Rivals:
             n_better = sum(self._is_no_better(runner, than) for than in self._contenders)
             if n_better < _N_GUIDES:
                 self._contenders.append(runner)
+            self._n_wrong = self._n_wrong + runner.mistakes.astype(np.int32)
         self._n_considered = max(self._n_considered, before)
+
+    def _how_many_were_wrong(self, before: int) -> NDArray[np.int32]:
+        """Count for each image who was wrong on it, of all below ``before``; later ones may have been considered."""
+        later = [self._runners[number] for number in range(before, self._n_considered) if number in self._runners]
+        return np.asarray(self._n_wrong - sum(runner.mistakes.astype(np.int32) for runner in later))
 
     def _is_no_better(self, one: _Runner, than: _Runner) -> bool:
         is_dearer = than.gflops <= one.gflops

@@ -19,6 +19,27 @@ def test_the_sample_comes_first_and_then_the_hardest():
     assert Visits(3, mistakes).order.tolist() == [0, 1, 2, 7, 5, 6, 3, 4]
 
 
+def test_the_best_guide_decides_first_and_all_that_are_known_last():
+    mistakes = np.array([[0, 1, 1, 0, 0, 0], [1, 0, 1, 0, 0, 0]], dtype=bool)
+    assert Visits(0, mistakes).hardest_first.tolist() == [2, 1, 0, 3, 4, 5]
+    assert Visits(0, mistakes, np.array([9, 1, 2, 1, 3, 3])).hardest_first.tolist() == [2, 1, 0, 4, 5, 3]
+
+
+@pytest.mark.parametrize("n_others", [0, 5])
+def test_each_guide_is_judged_by_what_the_rest_find_hard(n_others):
+    chance = np.random.default_rng(7)
+    others, mistakes = chance.random((n_others, 60)) < 0.3, chance.random((3, 60)) < 0.2
+    part = Visits(8, mistakes, mistakes.sum(axis=0) + others.sum(axis=0)).part(30)
+    n_hard, n_on_hard = int(unpack(part.hardest, 60).sum()), 0
+    for guide in range(3):
+        rest = np.delete(mistakes, guide, axis=0)
+        doubtful = rest.sum(axis=0) + others.sum(axis=0)
+        hard = sorted(range(60), key=lambda place: (*~rest[:, place], -doubtful[place]))[:n_hard]
+        n_on_hard += int(mistakes[guide][hard].sum())
+    assert 0 < n_on_hard < mistakes.sum()
+    assert part.rarity == pytest.approx((mistakes.sum() - n_on_hard) / (60 - n_hard) * n_hard / n_on_hard)
+
+
 @pytest.mark.parametrize("n_sample", [0, 1, 9, 40])
 def test_a_part_is_what_was_seen(n_sample):
     made = visits(40, n_sample)
@@ -93,7 +114,7 @@ def test_mistakes_are_as_rare_as_those_of_each_where_the_rest_make_none():
     mistakes = chance.random((4, 4000)) < np.where(is_hard, 0.5, 0.02)
     part = Visits(0, mistakes).part(400)
     elsewhere = np.concatenate([each[~np.isin(np.arange(4000), part.places)] for each in mistakes]).mean()
-    assert elsewhere < 0.017  # by being chosen for it
+    assert elsewhere < 0.018  # of 0.02, by being chosen for it
     assert 0.02 < part.rarity * 0.5 < 0.05
     assert visits(60, 5).part(60).rarity is None
     assert Visits(5, np.ones((1, 60), dtype=bool)).part(30).rarity is None

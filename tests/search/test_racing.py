@@ -69,8 +69,14 @@ def test_rival_and_guides_are_those_that_a_search_through_all_of_them_finds(is_f
             race = found.race(gflops, before=before)
             assert (None if race is None else race.rival) == (allowed[0][2] if allowed else None)
             if race is not None:
-                n_wrong = np.sum([np.array(each[3]) for each in allowed[:4]], axis=0)
-                assert race.visits.hardest_first.tolist() == sorted(range(N), key=lambda place: -n_wrong[place])
+                told = [each[3] for each in known if each[2] < before]  # whatever they cost
+                assert race.visits.hardest_first.tolist() == sorted(
+                    range(N),
+                    key=lambda place: (
+                        *(not each[3][place] for each in allowed[:4]),
+                        -sum(mistakes[place] for mistakes in told),
+                    ),
+                )
         if chance.random() < 0.7:  # the others were stopped
             found.add(number, gflops, measurement(outcomes))
             known.append((-int(outcomes.sum()), gflops, number, (~outcomes).tolist()))
