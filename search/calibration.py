@@ -24,7 +24,8 @@ _BATCHES = {"cpu": (16, 32, 64, 128), "cuda": (64, 128, 256, 512)}
 _LOOKS = 8  # batches that a measurement has at least; after each of them a race may end
 _N_LAYOUTS = 3
 _ROUNDS = 3
-_HOPELESS = 0.5  # times as fast as float32, in one small batch
+_GLANCES = 2  # rounds of one small batch, which tell whether half precision is hopeless
+_HOPELESS = 0.5  # times as fast as float32
 _AS_FAST = 1.03  # times as long as the fastest
 _GAINS = 0.99  # times as long as a batch of half the size, at most
 _WORTHWHILE = 1.05  # times as fast as float32
@@ -95,7 +96,7 @@ def _fastest(bench: Workbench, sizes: Sequence[int]) -> tuple[Precision, int, fl
     half: Precision = "bfloat16"
     if bench.settings.device == "cuda" and not torch.cuda.is_bf16_supported():
         half = "float16"
-    speedup = _speedup(bench, min(sizes[0], _BATCHES[bench.settings.device][0]), half, n_layouts=1)
+    speedup = _speedup(bench, min(sizes[0], _BATCHES[bench.settings.device][0]), half, n_layouts=1, n_rounds=_GLANCES)
     if speedup > _HOPELESS:
         batch_size = _fastest_batch(bench, sizes, half)
         speedup = _speedup(bench, batch_size, half)
@@ -104,9 +105,12 @@ def _fastest(bench: Workbench, sizes: Sequence[int]) -> tuple[Precision, int, fl
     return "float32", _fastest_batch(bench, sizes, "float32"), speedup
 
 
-def _speedup(bench: Workbench, batch_size: int, half: Precision, n_layouts: int = _N_LAYOUTS) -> float:
+def _speedup(
+    bench: Workbench, batch_size: int, half: Precision, n_layouts: int = _N_LAYOUTS, n_rounds: int = _ROUNDS
+) -> float:
     """Say how many times as fast as float32 half precision is, in batches of one size."""
-    in_half, in_float32 = _timed(bench, [_evaluator(bench, batch_size, each) for each in (half, "float32")], n_layouts)
+    both = [_evaluator(bench, batch_size, each) for each in (half, "float32")]
+    in_half, in_float32 = _timed(bench, both, n_layouts, n_rounds)
     return in_float32 / in_half
 
 
@@ -126,14 +130,16 @@ def _evaluator(bench: Workbench, batch_size: int, precision: Precision) -> AnyEv
     return bench.evaluator(bench.search_images, batch_size=batch_size, precision=precision)
 
 
-def _timed(bench: Workbench, evaluators: Sequence[AnyEvaluator], n_layouts: int = _N_LAYOUTS) -> list[float]:
+def _timed(
+    bench: Workbench, evaluators: Sequence[AnyEvaluator], n_layouts: int = _N_LAYOUTS, n_rounds: int = _ROUNDS
+) -> list[float]:
     """Time the evaluators in turn on what they will measure: layouts, in which scoring tokens takes its share."""
     sampler = Sampler("random", bench.problem.parameters(), seed=0, is_front=bench.problem.is_front)
     layouts = [
         bench.problem.propose(sampler.ask(number, bench.problem.excess).params).config for number in range(n_layouts)
     ]
     best = [[math.inf] * len(layouts) for _ in evaluators]
-    for _ in range(_ROUNDS):
+    for _ in range(n_rounds):
         for number, layout in enumerate(layouts):
             for seconds, evaluator in zip(best, evaluators, strict=True):
                 seconds[number] = min(seconds[number], evaluator.time_image(layout))

@@ -107,5 +107,5 @@ def test_half_precision_that_is_much_slower_in_one_small_batch_is_not_tried_in_l
     timed(monkeypatch, seconds)
     found = calibrate(bench(batch_size=batch_size), lambda _: None)
     assert found.bench.settings.precision == "float32"
-    assert asked.count((16, "bfloat16")) == calibration._ROUNDS
+    assert asked.count((16, "bfloat16")) == calibration._GLANCES
     assert {batch for batch, precision in asked if precision == "bfloat16"} == {16}
