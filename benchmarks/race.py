@@ -59,7 +59,7 @@ def main() -> None:
             f"{each['images_spared']:.0%}",
             f"{each['time_spared']:.0%}",
             "yes" if each["best_kept"] else f"no, -{each['best_lost_by']:.1f} points",
-            f"{each['n_front_kept']} of {each['n_front']}",
+            f"{each['n_front_kept']} of {each['n_front']}" if each["n_front"] else "none asked for",
             f"{each['n_errors']} of {each['n_would_win']}",
             f"{each['bias']:+.2f} on average, {each['off_by']:.2f} root mean square",
             f"{each['n_within']} of {each['n_stopped']}",
@@ -113,15 +113,19 @@ def race(sampler_name: str, budget: str, seed: int, options: argparse.Namespace)
                 winners.append(is_stopped)
             points.append((gflops, whole.values["top1_pct"].value, is_stopped))
         told.append(Told(measured[digest][1].values["top1_pct"].value, gflops))
-    return _summary(points, winners, list(measured.values()))
+    return _summary(points, winners, list(measured.values()), is_front=is_front)
 
 
 def _summary(
-    points: list[tuple[float, float, bool]], winners: list[bool], measured: list[tuple[Measurement, Measurement]]
+    points: list[tuple[float, float, bool]],
+    winners: list[bool],
+    measured: list[tuple[Measurement, Measurement]],
+    *,
+    is_front: bool,
 ) -> dict[str, Any]:
     best = max(value for _, value, _ in points)
     best_left = max(value for _, value, is_stopped in points if not is_stopped)
-    on_front = front([(gflops, value) for gflops, value, _ in points])
+    on_front = front([(gflops, value) for gflops, value, _ in points]) if is_front else []
     stopped = [
         (raced.values["top1_pct"], whole.values["top1_pct"].value)
         for raced, whole in measured
