@@ -20,9 +20,9 @@ from playwright.sync_api import Page, sync_playwright
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-unsafe-swiftshader"]
 SEARCHES = (
     {"study": "zero-tprune", "method": "zero_tprune", "n_trials": 96},
-    {"study": "three-methods", "method": ["zero_tprune", "cls_topk", "tome"], "n_trials": 96},
+    {"study": "three-methods", "method": ["zero_tprune", "cls_topk", "random_drop"], "n_trials": 96},
 )
-COMMON = {"model": "shapes_vit_small", "data": "shapes", "budget": "45%:90%", "n_images": 384, "n_confirm": 384,
+COMMON = {"model": "shapes_vit_small", "data": "shapes", "budget": "25%:70%", "n_images": 384, "n_confirm": 384,
           "n_workers": 1}  # fmt: skip
 _SEARCH_MS = 1_800_000
 
