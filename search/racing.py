@@ -5,9 +5,9 @@ least that it can, so that few of these have a rival on a front. Under one budge
 it: their costs differ only by what repair leaves over, and it is the best that is looked for.
 
 A candidate has lost when it has made as many mistakes as its rival made on all images: whatever it does on the others
-cannot undo them. So nobody is stopped who would have won, and what remains is to meet the mistakes early. A candidate
-first sees a random sample, which tells how good it is, and then the images that the best were wrong on, its rival's
-first.
+cannot undo them. So nobody is stopped who would have won, or, less a margin, won by more than that; and what remains is
+to meet the mistakes early. A candidate first sees a random sample, which tells how good it is, and then the images that
+the best were wrong on, its rival's first.
 """
 
 from __future__ import annotations
